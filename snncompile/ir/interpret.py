@@ -1,0 +1,154 @@
+"""The float interpreter: what a float graph means, in float64.
+
+It judges the passes (a graph before and after), the capture (graph against PyTorch) and the dynamics of a quantised program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from snncompile.errors import InternalError
+from snncompile.ir.conv import correlate
+from snncompile.ir.graph import Array, Graph, Op, node_of, port_of
+from snncompile.ir.linear_ops import Add, Affine, AvgPool2d, Conv2d, Delay, Diagonal, Gather, Input, Linear
+from snncompile.ir.neuron import Fire, Neuron, Reset, at_step
+
+
+def interpret(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    *,
+    record: Collection[str] = (),
+    overrides: Mapping[str, Array] | None = None,
+    steps: int | None = None,
+) -> dict[str, Array]:
+    """Run a float graph on a batch of samples, all states at their initial values.
+
+    inputs     by input name, ``(N, T, *shape)``, or ``(N, 1, *shape)`` for a value that is constant over the steps
+    record     value references to return beside the outputs
+    overrides  by value reference, ``(N, T, *shape)``: readers see these values in place of the computed ones, while
+               ``record`` still returns the computed ones; this feeds every population with another run's spikes
+    returns    ``{label or reference: (N, T, *shape)}`` in float64
+    """
+    total = graph.steps if steps is None else steps
+    over = overrides or {}
+    wanted = {**{r: r for r in record}, **graph.outputs}
+    traces: dict[str, list[Array]] = {key: [] for key in wanted}
+    batch = len(next(iter(inputs.values())))
+    state: dict[str, Array] = {}
+    for t in range(total):
+        env: dict[str, Array] = {}
+        seen: dict[str, Array] = {}
+        for n in graph.nodes:
+            for ref, value in _evaluate(n, graph, inputs, seen, state, t, batch).items():
+                env[ref] = value
+                seen[ref] = np.asarray(over[ref][:, t], dtype=np.float64) if ref in over else value
+        for n in graph.of(Delay):
+            state[n.name] = seen[n.inputs[0]]
+        for key, ref in wanted.items():
+            traces[key].append(env[ref])
+    return {key: np.stack(values, axis=1) for key, values in traces.items()}
+
+
+def _evaluate(
+    n: Op, graph: Graph, inputs: Mapping[str, Array], env: Mapping[str, Array], state: dict[str, Array], t: int, batch: int
+) -> dict[str, Array]:
+    """All outputs of one node at step ``t``."""
+    if isinstance(n, Input):
+        data = inputs[n.name]
+        return {n.name: np.asarray(data[:, t if data.shape[1] > 1 else 0], dtype=np.float64)}
+    if isinstance(n, Delay):
+        value = state.get(n.name)
+        return {n.name: np.broadcast_to(n.initial, (batch, *n.size)).astype(np.float64) if value is None else value}
+    args = [env[r] for r in n.inputs]
+    if isinstance(n, Neuron):
+        s, m, v = _step(n, args[0], state, t)
+        return {n.name: s, f"{n.name}.m": m, f"{n.name}.v": v}
+    return {n.name: evaluate_stateless(n, args, t)}
+
+
+def evaluate_stateless(n: Op, args: list[Array], t: int) -> Array:
+    """The value of a node without state, on batched arguments."""
+    if isinstance(n, Conv2d):
+        y = correlate(args[0], n)
+        return y if n.bias is None else y + at_step(n.bias, t)
+    if isinstance(n, Linear):
+        y = args[0].reshape(len(args[0]), -1) @ n.weight.T
+        return y if n.bias is None else y + at_step(n.bias, t)
+    if isinstance(n, Diagonal):
+        return np.asarray(args[0] * n.weight)
+    if isinstance(n, Affine):
+        return np.asarray(at_step(n.factor, t) * args[0] + at_step(n.shift, t))
+    if isinstance(n, Add):
+        return np.asarray(sum(args[1:], start=args[0]))
+    if isinstance(n, Gather):
+        flat = args[0].reshape(len(args[0]), -1)
+        return np.where(n.index < 0, 0, flat[:, np.maximum(n.index, 0)])
+    if isinstance(n, AvgPool2d):
+        return average(args[0], n)
+    raise InternalError(f"no float meaning for '{n.name}' ({n.kind})")
+
+
+def average(x: Array, n: AvgPool2d) -> Array:
+    """Window means of a batch ``(N, C, H, W)``."""
+    pads = [(0, 0), (0, 0), (n.padding[0],) * 2, (n.padding[1],) * 2]
+
+    def window_sums(values: Array) -> Array:
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, pads), n.kernel, axis=(2, 3))
+        out: Array = windows[:, :, :: n.stride[0], :: n.stride[1]].sum(axis=(-1, -2))
+        return out
+
+    if n.count_include_pad:
+        return window_sums(x) / (n.kernel[0] * n.kernel[1])
+    return window_sums(x) / window_sums(np.ones_like(x[:1, :1]))
+
+
+def _step(n: Neuron, current: Array, state: dict[str, Array], t: int) -> tuple[Array, Array, Array]:
+    """Equations of ``Neuron``, one step."""
+    v = state.get(n.name)
+    if v is None:
+        v = np.broadcast_to(n.v_init, current.shape).astype(np.float64)
+    i = current
+    if n.alpha is not None:
+        before = state.get(f"{n.name}/i", np.zeros_like(current))
+        now = at_step(n.alpha, t) * before + current
+        state[f"{n.name}/i"] = now
+        i = before if n.late_current else now
+    m = at_step(n.leak, t) * v + at_step(n.gain, t) * i + at_step(n.bias, t)
+    s, v = fire_and_reset(n, m, t)
+    state[n.name] = v
+    return s, m, v
+
+
+def fire_and_reset(n: Neuron, m: Array, t: int) -> tuple[Array, Array]:
+    """Payload and membrane after the reset, from the membrane ``m`` before it."""
+    theta = at_step(n.theta, t)
+    if n.fire is Fire.STEP_GE:
+        s = (m >= theta).astype(np.float64)
+    elif n.fire is Fire.STEP_GT:
+        s = (m > theta).astype(np.float64)
+    elif n.fire is Fire.RELU:
+        s = np.maximum(m - theta, 0.0)
+    else:
+        s = m
+    if n.reset is Reset.SUBTRACT:
+        v = m - at_step(n.reset_amount, t) * s
+    elif n.reset is Reset.SET:
+        v = np.where(s > 0, at_step(n.reset_value, t), m)
+    elif n.reset is Reset.CLAMP:
+        v = np.minimum(m, theta)
+    elif n.reset is Reset.KEEP:
+        v = m
+    else:
+        v = np.zeros_like(m)
+    return s, v
+
+
+def spiking_references(graph: Graph) -> list[str]:
+    """References of every population's payload and membrane, in order."""
+    return [ref for n in graph.of(Neuron) for ref in (n.name, f"{n.name}.v")]
+
+
+__all__ = ["average", "evaluate_stateless", "fire_and_reset", "interpret", "node_of", "port_of", "spiking_references"]
