@@ -1,0 +1,168 @@
+"""The trainer: a seeded loop over a labelled image set with progress, evaluation and checkpoints that survive an interrupt."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snncompile.errors import fail
+from snncompile.online.checkpoint import Checkpoint, save_checkpoint
+from snncompile.online.console import log, progress
+from snncompile.online.data import random_shift
+from snncompile.online.registry import build_network
+from snncompile.online.rule import METHODS, direct_coding, summed_logits, train_batch
+
+Images = tuple[Tensor, Tensor]
+"""Images [N,C,H,W] uint8 and labels [N] int64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How to train. Units: lr per optimiser step, shift in pixels, steps in time steps; ``mse`` is the a of ``step_loss``.
+
+    Errors   SNN730 a value out of range
+    """
+
+    method: str = "OTTT_A"
+    steps: int = 6
+    epochs: int = 12
+    batch_size: int = 64
+    optimiser: str = "adam"
+    lr: float = 2e-3
+    weight_decay: float = 0.0
+    mse: float = 0.05
+    shift: int = 0
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Check every value; all mistakes are reported at once."""
+        notes = [f"{name} must be at least 1" for name in ("steps", "epochs", "batch_size") if getattr(self, name) < 1]
+        if self.method not in METHODS:
+            notes.append(f"method must be one of {', '.join(METHODS)}, is {self.method!r}")
+        if self.optimiser not in ("adam", "sgd"):
+            notes.append(f"optimiser must be adam or sgd, is {self.optimiser!r}")
+        if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.mse <= 1 or self.shift < 0:
+            notes.append("needed: lr > 0, weight_decay >= 0, 0 <= mse <= 1, shift >= 0")
+        if notes:
+            raise fail("SNN730", "this training configuration cannot run", notes=notes)
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """Train the registered network ``arch`` on images shown unchanged at every time step.
+
+    The best checkpoint so far (by test accuracy) lies at ``out``; the newest at ``out`` with ``.last`` before the suffix, written after
+    every epoch, also when the run is interrupted. ``facts`` go into the checkpoint's ``training`` record.
+    """
+
+    arch: str
+    arch_args: dict[str, Any]
+    config: TrainConfig
+    out: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def fit(self, train: Images, test: Images) -> Checkpoint:
+        """Run all epochs and return the last checkpoint, with its measured test accuracy in ``training["test_accuracy"]``."""
+        cfg = self.config
+        torch.manual_seed(cfg.seed)
+        net = build_network(self.arch, **self.arch_args).to(cfg.device).to(memory_format=torch.channels_last)
+        optimiser = make_optimiser(net, cfg)
+        batches = math.ceil(len(train[0]) / cfg.batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, cfg.epochs * batches)
+        order = torch.Generator().manual_seed(cfg.seed)
+        best, began = -1.0, time.monotonic()
+        history: list[dict[str, float]] = []
+        try:
+            for epoch in range(1, cfg.epochs + 1):
+                loss, train_accuracy = self._epoch(net, train, optimiser=optimiser, schedule=schedule, order=order, epoch=epoch)
+                accuracy = evaluate(net, test, cfg.steps, cfg.device)
+                seconds = time.monotonic() - began
+                history.append({"epoch": epoch, "loss": loss, "train_accuracy": train_accuracy, "test_accuracy": accuracy})
+                log(
+                    f"epoch {epoch}/{cfg.epochs}  loss {loss:.4f}  train {100 * train_accuracy:.2f} %  "
+                    f"test {100 * accuracy:.2f} % of {len(test[0])}  {seconds:.0f} s"
+                )
+                newest = self._checkpoint(net, train, test, history, seconds)
+                save_checkpoint(last_path(self.out), newest)
+                if accuracy > best:
+                    best = accuracy
+                    save_checkpoint(self.out, newest)
+        except KeyboardInterrupt:
+            interrupted = self._checkpoint(net, train, test, history, time.monotonic() - began, interrupted=True)
+            save_checkpoint(last_path(self.out), interrupted)
+            log(f"interrupted; the weights of this moment are in {last_path(self.out)}")
+            raise
+        return newest
+
+    def _epoch(
+        self,
+        net: nn.Module,
+        train: Images,
+        *,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        order: torch.Generator,
+        epoch: int,
+    ) -> tuple[float, float]:
+        cfg = self.config
+        net.train()
+        loss_sum, right = 0.0, 0
+        shuffled = torch.randperm(len(train[0]), generator=order)
+        for index in progress(torch.split(shuffled, cfg.batch_size), f"epoch {epoch}/{cfg.epochs}"):
+            x = random_shift(train[0][index], cfg.shift, order).to(cfg.device).float().contiguous(memory_format=torch.channels_last)
+            y = train[1][index].to(cfg.device)
+            frames = direct_coding(x, cfg.steps)
+            logits, loss = train_batch(net, frames, y, optimiser, steps=cfg.steps, online=cfg.method == "OTTT_O", mse=cfg.mse)
+            schedule.step()
+            loss_sum += loss * len(index)
+            right += int((logits.argmax(1) == y).sum())
+        return loss_sum / len(train[0]), right / len(train[0])
+
+    def _checkpoint(
+        self, net: nn.Module, train: Images, test: Images, history: list[dict[str, float]], seconds: float, *, interrupted: bool = False
+    ) -> Checkpoint:
+        cfg = self.config
+        training = self.facts | asdict(cfg) | {"train_samples": len(train[0]), "test_samples": len(test[0])}
+        training |= {"history": list(history), "seconds": round(seconds, 1), "torch": str(torch.__version__), "interrupted": interrupted}
+        if history and not interrupted:
+            training["test_accuracy"] = history[-1]["test_accuracy"]
+        return Checkpoint(
+            arch=self.arch,
+            arch_args=self.arch_args,
+            method=cfg.method,
+            steps=cfg.steps,
+            input={"shape": list(train[0].shape[1:]), "layout": "step", "dtype": "uint8", "low": 0, "high": 255},
+            readout="sum",
+            classes=int(self.arch_args.get("num_classes", 10)),
+            training=training,
+            state_dict=net.state_dict(),
+        )
+
+
+def make_optimiser(net: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
+    """Adam, or SGD with momentum 0.9, over all parameters."""
+    if cfg.optimiser == "adam":
+        return torch.optim.Adam(net.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
+    return torch.optim.SGD(net.parameters(), lr=cfg.lr, momentum=0.9, weight_decay=cfg.weight_decay)
+
+
+def evaluate(net: nn.Module, test: Images, steps: int, device: str = "cpu", batch_size: int = 500) -> float:
+    """The fraction of images decided rightly by the argmax of the logits summed over ``steps``, in eval mode."""
+    net.eval()
+    right = 0
+    for x, y in zip(torch.split(test[0], batch_size), torch.split(test[1], batch_size), strict=True):
+        logits = summed_logits(net, direct_coding(x.to(device).float(), steps))
+        right += int((logits.argmax(1).cpu() == y).sum())
+    return right / len(test[0])
+
+
+def last_path(out: Path) -> Path:
+    """Where the newest checkpoint lies: model.pt -> model.last.pt."""
+    return out.with_name(f"{out.stem}.last{out.suffix}")

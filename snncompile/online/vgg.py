@@ -1,0 +1,154 @@
+"""VGG-style online-trained spiking networks: convolution, LIF, gain, average pooling, a light classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snncompile.errors import fail
+from snncompile.online.layers import ScaledWSConv2d, TracedConv2d, TracedLinear
+from snncompile.online.registry import register_network
+from snncompile.online.stages import InputNorm, SpikingConv
+
+VGG11: tuple[int | str, ...] = (64, 128, "A", 256, 256, "A", 512, 512, "A", 512, 512)
+"""Configuration A of OTTT's VGG-11: widths of 3x3 convolutions, "A" an average pooling by 2."""
+
+
+class OTTTVGG(nn.Module):
+    """A feedforward (or, with ``feedback``, recurrent) convolutional network advanced by one time step per call.
+
+        y[t] = classifier(features(x[t])),     decision = argmax over classes of sum_t y[t]
+
+    Calling  ``net(x, init=True)`` on the first step of a sample, then ``net(x)``; each returns the step's logits
+    Source   OTTT (Xiao et al., NeurIPS 2022), VGG-11 with scaled weight standardisation; ``feedback`` is its variant with a plain
+             3x3 convolution from the last feature map of step t-1, nearest-upsampled, added to the first convolution's current (t > 0)
+    Shapes   x [B,in_channels,H,W]; y [B,num_classes]
+    Errors   SNN703 a configuration that describes no network
+    """
+
+    last_map: Tensor | None
+
+    def __init__(
+        self,
+        config: Sequence[int | str],
+        *,
+        in_channels: int,
+        num_classes: int,
+        input_size: tuple[int, int],
+        classifier: str,
+        feedback: bool,
+        tau: float,
+        scale: float,
+        norm: InputNorm | None,
+    ) -> None:
+        super().__init__()
+        leak = 1.0 - 1.0 / tau
+        channels, (height, width) = in_channels, input_size
+        self.norm = norm
+        self.features = nn.ModuleList()
+        for item in config:
+            if item == "A":
+                self.features.append(nn.AvgPool2d(2))
+                height, width = height // 2, width // 2
+            elif isinstance(item, int) and not isinstance(item, bool) and item > 0:
+                first = len(self.features) == 0  # fed by pixels, not spikes: nothing to trace
+                self.features.append(SpikingConv(channels, item, tau=tau, scale=scale, trace_leak=None if first else leak))
+                channels = item
+            else:
+                raise fail("SNN703", f"{item!r} is no layer", help='a config lists channel counts and "A" for average pooling by 2')
+        if not isinstance(next(iter(self.features), None), SpikingConv):
+            raise fail("SNN703", "a config starts with a convolution", notes=[f"config is {list(config)}"])
+        if min(height, width) < 1:
+            raise fail("SNN703", f"an input of {input_size[0]}x{input_size[1]} pixels is too small for the poolings of {list(config)}")
+        if num_classes < 1:
+            raise fail("SNN703", f"the number of classes must be at least 1, is {num_classes}")
+        if classifier not in ("gap", "flatten"):
+            raise fail("SNN703", f"unknown classifier {classifier!r}", help='choose "gap" or "flatten"')
+        self.head = nn.AdaptiveAvgPool2d(1) if classifier == "gap" else nn.Identity()
+        inputs = channels if classifier == "gap" else channels * height * width
+        self.classifier = TracedLinear(inputs, num_classes, trace_leak=leak)
+        first_width = next(item for item in config if isinstance(item, int))
+        self.feedback = TracedConv2d(channels, first_width, 3, padding=1, trace_leak=leak) if feedback else None
+        self.last_map = None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """As in OTTT: He for the convolutions, normal 0.01 for the classifier, all biases 0, the feedback 0."""
+        for module in self.modules():
+            if isinstance(module, ScaledWSConv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.classifier.weight, 0, 0.01)
+        if self.feedback is not None:
+            nn.init.zeros_(self.feedback.weight)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, init: bool = False) -> Tensor:
+        """Advance one step and return its logits, [B, num_classes]."""
+        if self.norm is not None:
+            x = self.norm(x)
+        current = self._feedback_current(x, init)
+        for stage in self.features:
+            if isinstance(stage, SpikingConv):
+                x = stage(x, init, current)
+                current = None  # the feedback enters the first stage only
+            else:
+                x = stage(x)
+        if self.feedback is not None:
+            self.last_map = x.detach() if self.training else x
+        y: Tensor = self.classifier(torch.flatten(self.head(x), 1), init)
+        return y
+
+    def _feedback_current(self, x: Tensor, init: bool) -> Tensor | None:
+        if self.feedback is None:
+            return None
+        if init or self.last_map is None:
+            if self.feedback.trace is not None:
+                self.feedback.trace.a = None  # its first input arrives at t = 1
+            return None
+        y: Tensor = self.feedback(functional.interpolate(self.last_map, size=x.shape[-2:], mode="nearest"))
+        return y
+
+
+@register_network("ottt_vgg")
+def ottt_vgg(
+    *,
+    config: Sequence[int | str] = VGG11,
+    in_channels: int = 3,
+    num_classes: int = 10,
+    input_size: Sequence[int] = (32, 32),
+    classifier: str = "gap",
+    feedback: bool = False,
+    tau: float = 2.0,
+    scale: float = 2.74,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    pixel_scale: float = 1 / 255,
+) -> OTTTVGG:
+    """A VGG-style network; the defaults are OTTT's VGG-11-WS for CIFAR-10 (9,228,362 parameters).
+
+    With ``mean`` and ``std`` (one number per channel) the network takes raw pixels: (x * pixel_scale - mean) / std comes first.
+    """
+    if (mean is None) != (std is None):
+        raise fail("SNN703", "input normalisation needs both mean and std")
+    norm = None if mean is None or std is None else InputNorm(mean, std, pixel_scale)
+    if norm is not None and norm.mean.numel() not in (1, in_channels):
+        raise fail("SNN703", f"{norm.mean.numel()} means for {in_channels} input channels")
+    if len(input_size) != 2:
+        raise fail("SNN703", f"input_size is height and width in pixels, not {list(input_size)}")
+    height, width = input_size
+    return OTTTVGG(
+        config,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        input_size=(height, width),
+        classifier=classifier,
+        feedback=feedback,
+        tau=tau,
+        scale=scale,
+        norm=norm,
+    )
