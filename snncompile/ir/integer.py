@@ -47,12 +47,14 @@ class IntInput(Op):
 class IntNeuron(Op):
     """A population on the chip: the integer neuron step. All arithmetic is on integers that provably never overflow.
 
-        decay(x, q) = sign(x) * ((|x| * q) >> decay_bits)           truncates toward zero; q = 2**decay_bits is exact
+        decay(x, q) = sign(x) * sign(q) * ((|x| * |q|) >> decay_bits)     truncates toward zero; q = 2**decay_bits is exact
         a = sum over inputs of (input << exponents[k])
         i = decay(i, alpha) + a                                     only if ``alpha`` is given, else i = a; i = 0 at first
         m = decay(v, leak) + i + bias                               the i of the step before if ``late_current``
         n = 1 if m >= threshold else 0                              fire "step"
-            clamp(rint((m - threshold) * multiplier / 2**shift), 0, payload_max)    fire "relu"; ties round to even
+            clamp(rint((m - threshold) * multiplier / 2**shift), payload_min, payload_max)
+                                                                    fire "relu"; ties round to even; payload_min is 0, or
+                                                                    -payload_max for a signed relay of m (threshold 0)
             m                                                       fire "none"
         v = m - reset_amount * n | reset_value where n > 0 | min(m, threshold) | m | 0
 
@@ -80,6 +82,7 @@ class IntNeuron(Op):
     late_current: bool = False
     multiplier: Array | None = None
     shift: int = 0
+    payload_min: int = 0
     payload_max: int = 1
     v_scale: Array
     out_scale: Array

@@ -1,0 +1,211 @@
+"""The integer reference: what an integer graph means, in plain NumPy. Every executor must agree with it bit for bit.
+
+It trusts nothing: accumulators and membranes are checked against the formats that the graph's ``meta`` records
+(``accumulator`` and ``membrane``, each ``[low, high]``), whatever the compiler proved. Matrix products run in floating point,
+where whole numbers below 2**24 (float32) and 2**53 (float64) are exact; the bound is checked before every product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from snncompile.errors import InternalError
+from snncompile.ir.graph import Array, Graph, Op
+from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.linear_ops import Add, Conv2d, Delay, Diagonal, Gather, Linear
+from snncompile.ir.neuron import Reset, at_step
+
+State = dict[str, Array]
+
+
+def run(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    *,
+    record: Collection[str] = (),
+    steps: int | None = None,
+    batch: int = 64,
+) -> dict[str, Array]:
+    """Run an integer graph on a batch of samples, each from the initial state.
+
+    inputs   by input name, ``(N, T | 1, *shape)``: real values (floating dtype), or payloads (integer dtype)
+    record   value references to return beside the outputs: ``("lif1", "lif1.m", "lif1.v")``; ``references(graph)`` for all
+    batch    how many samples are in memory at a time
+    returns  ``{label or reference: (N, T, *shape)}``, int32
+    """
+    total = graph.steps if steps is None else steps
+    wanted = {**{ref: ref for ref in record}, **graph.outputs}
+    samples = len(next(iter(inputs.values())))
+    result = {key: np.empty((samples, total, *graph.shape(ref)), dtype=np.int32) for key, ref in wanted.items()}
+    for start in range(0, samples, batch):
+        chunk = {}
+        for op in graph.nodes:
+            if isinstance(op, IntInput):
+                data = inputs[op.name][start : start + batch]
+                chunk[op.name] = [quantise_input(op, data[:, t]) for t in range(data.shape[1])]
+        state: State = {}
+        for t in range(total):
+            env = step(graph, {k: v[t if len(v) > 1 else 0] for k, v in chunk.items()}, state, t)
+            for key, ref in wanted.items():
+                result[key][start : start + batch, t] = env[ref]
+    return result
+
+
+def references(graph: Graph) -> list[str]:
+    """Every population's payload, membrane before and after the reset."""
+    return [ref for n in graph.of(IntNeuron) for ref in (n.name, f"{n.name}.m", f"{n.name}.v")]
+
+
+def quantise_input(op: IntInput, x: Array) -> Array:
+    """Payloads of real values:  clip(rint((x - offset) / lsb), low, high). Integer arrays are payloads already and are checked."""
+    if np.issubdtype(x.dtype, np.integer) or x.dtype == np.bool_:
+        payload = x.astype(np.int64)
+        _check(payload, (op.low, op.high), f"payload of input '{op.name}'")
+        return payload
+    scaled = np.rint((x.astype(np.float64) - op.offset) / op.lsb)
+    return np.clip(scaled, op.low, op.high).astype(np.int64)
+
+
+def step(graph: Graph, payloads: Mapping[str, Array], state: State, t: int) -> dict[str, Array]:
+    """One model step of the whole graph: all values by reference. ``state`` is changed; an empty one means step 0."""
+    env: dict[str, Array] = {}
+    for n in graph.nodes:
+        if isinstance(n, IntInput):
+            env[n.name] = payloads[n.name]
+        elif isinstance(n, Delay):
+            env[n.name] = state[n.name] if n.name in state else np.broadcast_to(n.initial, (_batch(payloads), *n.size)).astype(np.int64)
+        elif isinstance(n, IntNeuron):
+            env[n.name], env[f"{n.name}.m"], env[f"{n.name}.v"] = neuron_step(n, [env[r] for r in n.inputs], state, t, limits(graph))
+        else:
+            env[n.name] = _reuse_or_evaluate(n, [env[r] for r in n.inputs], state, limits(graph))
+    for d in graph.of(Delay):
+        state[d.name] = env[d.inputs[0]]
+    return env
+
+
+def limits(graph: Graph) -> dict[str, tuple[int, int]]:
+    """The ranges of accumulators and membranes."""
+    widest = (-(2**31) + 1, 2**31 - 1)
+    return {key: (int(low), int(high)) for key in ("accumulator", "membrane") for low, high in [graph.meta.get(key, widest)]}
+
+
+def neuron_step(
+    n: IntNeuron, accumulators: list[Array], state: State, t: int, ranges: Mapping[str, tuple[int, int]]
+) -> tuple[Array, Array, Array]:
+    """Payload, membrane before and after the reset: the equations of ``IntNeuron``, one line each."""
+    shape = accumulators[0].shape
+    v = state[f"{n.name}/v"] if f"{n.name}/v" in state else np.broadcast_to(n.v_init, shape).astype(np.int64)
+    a = sum((x << e for x, e in zip(accumulators[1:], n.exponents[1:], strict=True)), start=accumulators[0] << n.exponents[0])
+    i = a
+    if n.alpha is not None:
+        before = state.get(f"{n.name}/i", np.zeros_like(a))
+        state[f"{n.name}/i"] = now = decay(before, at_step(n.alpha, t), n.decay_bits) + a
+        _check(now, ranges["membrane"], f"current of '{n.name}' at step {t}")
+        i = before if n.late_current else now
+    charge = decay(v, at_step(n.leak, t), n.decay_bits) + i
+    m = charge + at_step(n.bias, t)
+    threshold = at_step(n.threshold, t)
+    if n.fire == "step":
+        payload = (m >= threshold).astype(np.int64)
+    elif n.fire == "relu":
+        assert n.multiplier is not None
+        payload = np.clip(round_shift((m - threshold) * n.multiplier, n.shift), n.payload_min, n.payload_max)
+    else:
+        payload = m
+    if n.reset is Reset.SUBTRACT:
+        v = m - at_step(n.reset_amount, t) * payload
+    elif n.reset is Reset.SET:
+        v = np.where(payload > 0, at_step(n.reset_value, t), m)
+    elif n.reset is Reset.CLAMP:
+        v = np.minimum(m, threshold)
+    elif n.reset is Reset.KEEP:
+        v = m
+    else:
+        v = np.zeros_like(m)
+    for label, value in (("input", a), ("charge", charge), ("membrane before reset", m), ("membrane", v)):
+        _check(value, ranges["membrane"], f"{label} of '{n.name}' at step {t}")
+    state[f"{n.name}/v"] = v
+    return payload, m, v
+
+
+def decay(x: Array, q: Array, bits: int) -> Array:
+    """x * q / 2**bits, truncated toward zero."""
+    return np.asarray(np.sign(x) * np.sign(q) * ((np.abs(x) * np.abs(q)) >> bits))
+
+
+def round_shift(x: Array, shift: int) -> Array:
+    """x / 2**shift, nearest, ties to even."""
+    if shift == 0:
+        return x
+    quotient, rest, half = x >> shift, x & ((1 << shift) - 1), 1 << (shift - 1)
+    return np.asarray(quotient + ((rest > half) | ((rest == half) & (quotient & 1 == 1))))
+
+
+def _reuse_or_evaluate(n: Op, args: list[Array], state: State, ranges: Mapping[str, tuple[int, int]]) -> Array:
+    """A static image passes the same arrays at every step, so the first layer's sums need computing only once."""
+    keys = [f"{n.name}/arg{k}" for k in range(len(args))]
+    if f"{n.name}/out" in state and all(state[k] is a for k, a in zip(keys, args, strict=True)):
+        return state[f"{n.name}/out"]
+    out = synapse(n, args, ranges)
+    state.update(zip(keys, args, strict=True))
+    state[f"{n.name}/out"] = out
+    return out
+
+
+def synapse(n: Op, args: list[Array], ranges: Mapping[str, tuple[int, int]]) -> Array:
+    """Accumulators (or wired payloads) of one node, on batched payloads."""
+    x = args[0]
+    if isinstance(n, Gather):
+        return np.where(n.index < 0, 0, x.reshape(len(x), -1)[:, np.maximum(n.index, 0)])
+    if isinstance(n, Conv2d):
+        y = _convolve(x, n)
+    elif isinstance(n, Linear):
+        y = _product(n.weight[None], x.reshape(len(x), -1).T[None, None])[0, 0].T
+    elif isinstance(n, Diagonal):
+        y = x * n.weight.astype(np.int64)
+    elif isinstance(n, Add):
+        y = np.asarray(sum(args[1:], start=args[0]))
+    else:
+        raise InternalError(f"no integer meaning for '{n.name}' ({n.kind})")
+    _check(y, ranges["accumulator"], f"accumulator of '{n.name}'")
+    return y
+
+
+def _convolve(x: Array, n: Conv2d) -> Array:
+    """Cross-correlation: gather each kernel tap's pixels, then one matrix product per group."""
+    top, bottom, left, right = n.padding
+    x = x[:, :, max(-top, 0) : x.shape[2] - max(-bottom, 0), max(-left, 0) : x.shape[3] - max(-right, 0)]
+    x = np.pad(x, [(0, 0), (0, 0), (max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))])
+    out, per_group, kh, kw = n.weight.shape
+    (sh, sw), (dh, dw) = n.stride, n.dilation
+    p, q = (x.shape[2] - dh * (kh - 1) - 1) // sh + 1, (x.shape[3] - dw * (kw - 1) - 1) // sw + 1
+    taps = np.empty((len(x), x.shape[1], kh * kw, p, q), dtype=np.float64)
+    for h in range(kh):
+        for w in range(kw):
+            taps[:, :, h * kw + w] = x[:, :, h * dh : h * dh + sh * (p - 1) + 1 : sh, w * dw : w * dw + sw * (q - 1) + 1 : sw]
+    columns = taps.reshape(len(x), n.groups, per_group * kh * kw, p * q).swapaxes(0, 1)
+    return _product(n.weight.reshape(n.groups, out // n.groups, -1), columns).swapaxes(0, 1).reshape(len(x), out, p, q)
+
+
+def _product(weight: Array, columns: Array) -> Array:
+    """Integer matrix product ``(G, O, K) @ (G, N, K, P) -> (G, N, O, P)``, in the narrowest float that holds every partial sum."""
+    bound = float(np.abs(weight.astype(np.float64)).sum(axis=-1).max(initial=0)) * float(np.abs(columns).max(initial=0))
+    if bound >= 2**53:
+        raise InternalError(f"a sum of up to {bound:g} is not exact in float64")
+    kind = np.float32 if bound < 2**24 else np.float64
+    out: Array = np.matmul(weight.astype(kind)[:, None], columns.astype(kind))
+    return out.astype(np.int64)
+
+
+def _check(values: Array, allowed: tuple[int, int], what: str) -> None:
+    if values.size and (values.min() < allowed[0] or values.max() > allowed[1]):
+        raise InternalError(f"{what} reaches {values.min()}..{values.max()}, its format holds {allowed[0]}..{allowed[1]}")
+
+
+def _batch(payloads: Mapping[str, Array]) -> int:
+    return len(next(iter(payloads.values())))
+
+
+__all__ = ["decay", "limits", "neuron_step", "quantise_input", "references", "round_shift", "run", "step", "synapse"]

@@ -1,0 +1,58 @@
+"""Rounding modes and the chip's fixed-point steps, on int64 arrays. Each has its table of cases in the tests."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def half_even(x: ArrayLike) -> Ints:
+    """Nearest integer, ties to even."""
+    return np.rint(np.asarray(x, dtype=np.float64)).astype(np.int64)
+
+
+def toward_zero(x: ArrayLike) -> Ints:
+    """Drop the fraction."""
+    return np.trunc(np.asarray(x, dtype=np.float64)).astype(np.int64)
+
+
+def floor(x: ArrayLike) -> Ints:
+    """The largest integer not above x."""
+    return np.floor(np.asarray(x, dtype=np.float64)).astype(np.int64)
+
+
+def decay(x: ArrayLike, q: ArrayLike, bits: int) -> Ints:
+    """x * q / 2**bits, truncated toward zero:  sign(x q) * ((abs(x) * abs(q)) >> bits). q = 2**bits is exact."""
+    x64, q64 = np.asarray(x, dtype=np.int64), np.asarray(q, dtype=np.int64)
+    return np.asarray(np.sign(x64) * np.sign(q64) * ((np.abs(x64) * np.abs(q64)) >> bits))
+
+
+def multiply_shift(x: ArrayLike, multiplier: ArrayLike, shift: int) -> Ints:
+    """x * multiplier / 2**shift, nearest, ties to even, without a float in between."""
+    product = np.asarray(np.asarray(x, dtype=np.int64) * np.asarray(multiplier, dtype=np.int64))
+    if shift == 0:
+        return product
+    quotient, rest, half = product >> shift, product & ((1 << shift) - 1), 1 << (shift - 1)
+    return np.asarray(quotient + ((rest > half) | ((rest == half) & (quotient & 1 == 1))))
+
+
+def trailing_zeros(x: ArrayLike) -> int:
+    """The largest k such that every value is a multiple of 2**k; 64 if all are zero."""
+    merged = int(np.bitwise_or.reduce(np.asarray(x, dtype=np.int64).reshape(-1), initial=0))
+    return 64 if merged == 0 else (merged & -merged).bit_length() - 1
+
+
+def snap(x: ArrayLike, tolerance: float = 1e-12) -> tuple[Floats, NDArray[np.bool_]]:
+    """Values within float noise of an integer become that integer; also tells which did."""
+    value = np.asarray(x, dtype=np.float64)
+    nearest = np.rint(value)
+    close = np.abs(value - nearest) <= tolerance * np.maximum(1.0, np.abs(value))
+    # far above every membrane format the tolerance would swallow halves: nothing there is taken for an integer
+    close &= np.abs(value) < 2.0**36
+    return np.where(close, nearest, value), np.asarray(close)
+
+
+__all__ = ["Floats", "Ints", "decay", "floor", "half_even", "multiply_shift", "snap", "toward_zero", "trailing_zeros"]

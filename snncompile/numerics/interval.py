@@ -1,0 +1,62 @@
+"""Bound arithmetic: intervals of integers, elementwise on arrays. Every operation encloses all results of its operands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from snncompile.numerics.arithmetic import Ints, decay, multiply_shift
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interval:
+    """All integers from ``low`` to ``high``, elementwise; both ends are attained or safe."""
+
+    low: Ints
+    high: Ints
+
+    @classmethod
+    def of(cls, low: ArrayLike, high: ArrayLike) -> Interval:
+        """From anything that converts to int64."""
+        return cls(np.asarray(low, dtype=np.int64), np.asarray(high, dtype=np.int64))
+
+    @classmethod
+    def point(cls, value: ArrayLike) -> Interval:
+        """A known value."""
+        return cls.of(value, value)
+
+    def __add__(self, other: Interval) -> Interval:
+        return Interval(np.asarray(self.low + other.low), np.asarray(self.high + other.high))
+
+    def shifted(self, bits: int) -> Interval:
+        """Times 2**bits."""
+        return Interval(self.low << bits, self.high << bits)
+
+    def decayed(self, q: ArrayLike, bits: int) -> Interval:
+        """``decay`` is monotone in x for either sign of q, so the ends map to the ends."""
+        a, b = decay(self.low, q, bits), decay(self.high, q, bits)
+        return Interval(np.minimum(a, b), np.maximum(a, b))
+
+    def scaled(self, multiplier: ArrayLike, shift: int, low: int, high: int) -> Interval:
+        """``clamp(multiply_shift(x), low, high)`` for a multiplier that is not negative."""
+        ends = (np.clip(multiply_shift(x, multiplier, shift), low, high) for x in (self.low, self.high))
+        return Interval(*ends)
+
+    def at_most(self, cap: ArrayLike) -> Interval:
+        """``min(x, cap)``."""
+        c = np.asarray(cap, dtype=np.int64)
+        return Interval(np.minimum(self.low, c), np.minimum(self.high, c))
+
+    def hull(self, other: Interval) -> Interval:
+        """The smallest interval that holds both."""
+        return Interval(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The smallest and the largest value over all elements."""
+        return int(self.low.min()), int(self.high.max())
+
+
+__all__ = ["Interval"]
