@@ -116,12 +116,14 @@ def checkpoint_from(obj: object, name: str = "the file") -> Checkpoint:
     notes = [
         f"{key}: missing" if key not in obj else f"{key}: {type(obj[key]).__name__} instead of {kind.__name__}"
         for key, kind in _KINDS.items()
-        if not isinstance(obj.get(key), kind)
+        if not isinstance(obj.get(key), kind) or isinstance(obj[key], bool)
     ]
     if not notes and any(not isinstance(tensor, Tensor) for tensor in obj["state_dict"].values()):
         notes.append("state_dict: holds something other than tensors")
     if not notes and obj["steps"] < 1:
         notes.append(f"steps: {obj['steps']}, must be at least 1")
+    if not notes and obj["readout"] != "sum":
+        notes.append(f"readout: {obj['readout']!r}, this release knows sum")
     if notes:
         raise fail("SNN711", f"{name} is an incomplete {FORMAT}", notes=notes)
     return Checkpoint(**{key: obj[key] for key in _KINDS})

@@ -131,5 +131,6 @@ def standardise(weight: Tensor, gain: Tensor) -> Tensor:
     """W~ = gain * (W - mean) / sqrt(var * fan_in + 1e-4), statistics over all axes but the first, var with Bessel's correction."""
     axes = tuple(range(1, weight.dim()))
     fan_in = math.prod(weight.shape[1:])
-    var, mean = torch.var_mean(weight, dim=axes, correction=1, keepdim=True)
+    mean = weight.mean(dim=axes, keepdim=True)
+    var = weight.var(dim=axes, correction=1, keepdim=True)
     return gain * (weight - mean) / torch.sqrt(var * fan_in + WS_EPSILON)

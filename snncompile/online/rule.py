@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from snncompile.errors import CompileError, fail
+
 METHODS = ("OTTT_A", "OTTT_O")
 """OTTT_A sums the gradient over the steps of a batch, OTTT_O applies it at each step."""
 
@@ -46,6 +48,7 @@ def train_batch(
     the next step begins, so memory does not grow with T. Logits are those of the weights in force at each step.
     Source   OTTT (Xiao et al., NeurIPS 2022), algorithm 1 and 2
     Shapes   frames: T tensors [B,C,H,W] (``direct_coding`` repeats one image); labels [B] int64
+    Errors   SNN731 no frame at all
     """
     total: Tensor | None = None
     loss_sum = 0.0
@@ -61,7 +64,8 @@ def train_batch(
         loss_sum += float(loss.detach())
     if not online:
         optimiser.step()
-    assert total is not None
+    if total is None:
+        raise no_steps()
     return total, loss_sum
 
 
@@ -72,10 +76,16 @@ def direct_coding(images: Tensor, steps: int) -> Iterable[Tensor]:
 
 @torch.no_grad()
 def summed_logits(net: nn.Module, frames: Iterable[Tensor]) -> Tensor:
-    """The readout: the sum over t of the step's logits, [B,classes]."""
+    """The readout: the sum over t of the step's logits, [B,classes] (SNN731 no frame at all)."""
     total: Tensor | None = None
     for t, frame in enumerate(frames):
         logits: Tensor = net(frame, init=t == 0)
         total = logits if total is None else total + logits
-    assert total is not None
+    if total is None:
+        raise no_steps()
     return total
+
+
+def no_steps() -> CompileError:
+    """The error of a sample without time steps (SNN731)."""
+    return fail("SNN731", "a sample without time steps has no decision", help="give at least one frame")
