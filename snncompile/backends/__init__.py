@@ -1,0 +1,1 @@
+"""Backends: each turns a mapped program into files, or runs it."""
