@@ -1,0 +1,97 @@
+"""The capture stage as one function: a PyTorch module in, a float graph out, checked against the module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from snncompile.capture.driver import Driver, Layout, detect, run
+from snncompile.capture.emit import Builder
+from snncompile.capture.expressions import Expressions
+from snncompile.capture.fold import check_replay, fold, normalise
+from snncompile.capture.recognise import Population, recognise
+from snncompile.capture.roll import Rolled, roll
+from snncompile.capture.trace import Trace, trace
+from snncompile.errors import fail
+from snncompile.ir.graph import Graph, Shape
+
+SHORT = 3
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A captured network: its float graph, how to run the original, and the rolled operations it was read off."""
+
+    graph: Graph
+    driver: Driver
+    rolled: Rolled
+    populations: tuple[Population, ...]
+    neuron_names: dict[str, str]
+
+
+def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: Layout = "step", name: str = "network") -> Captured:
+    """Read the network's maths off its execution.
+
+    model        any module; it is copied and run in evaluation mode
+    input_shape  of one sample at one step, without batch and time axes
+    steps        T, the number of time steps per sample
+    layout       see ``snncompile.capture.driver``
+    """
+    if steps < 1:
+        raise fail("SNN101", f"--steps is {steps}; a network runs at least one step")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((max(steps, SHORT), 1, *input_shape), generator=generator)
+    driver = detect(model, layout, x[:steps])
+    lengths = [SHORT, steps] if driver.per_step and steps > SHORT else [steps]
+    if driver.per_step and steps < SHORT:
+        lengths = [SHORT, steps]
+    rolled, traced_shape = None, ()
+    for length in lengths:
+        try:
+            rolled, traced_shape = _roll(model, driver, x[:length])
+        except Exception:
+            if length > steps:  # it may know exactly T steps
+                continue
+            raise
+        if not rolled.per_step or length == steps:
+            break
+    assert rolled is not None
+    lead = len(traced_shape) - len(input_shape)
+    expressions = Expressions(rolled, lead)
+    populations = recognise(rolled, expressions)
+    builder = Builder(rolled, expressions, populations, name, steps)
+    builder.input_shape, builder.traced_input = tuple(input_shape), traced_shape
+    labels = ["out"] if len(rolled.outputs) == 1 else [f"out{k}" for k in range(len(rolled.outputs))]
+    graph = builder.build(labels)
+    return Captured(graph, driver, rolled, tuple(populations), dict(builder.neuron_names))
+
+
+def _roll(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> tuple[Rolled, tuple[int, ...]]:
+    """Trace, replay on two inputs, fold, roll."""
+    flat = _record(model, driver, x)
+    frames = _frames(driver, x)
+    values = check_replay(flat, frames, _expected(model, driver, x), "the input it was recorded on")
+    other = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 2 - 0.5
+    check_replay(flat, _frames(driver, other), _expected(model, driver, other), "another input")
+    folded, constants = fold(flat, values)
+    return roll(flat, folded, constants, values), tuple(frames[0].shape)
+
+
+def _record(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> Trace:
+    flat = normalise(trace(model, driver, x))
+    if not flat.per_step:
+        from snncompile.capture.unmerge import unmerge  # noqa: PLC0415
+
+        return unmerge(flat, driver, x)
+    return flat
+
+
+def _frames(driver: Driver, x: torch.Tensor) -> list[torch.Tensor]:
+    """The per-step inputs as the model sees them."""
+    return [driver.frame(frame) for frame in x]
+
+
+def _expected(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> list[list[torch.Tensor]]:
+    outs = run(model, driver, x)
+    return [[y[t] for y in outs] for t in range(len(x))]

@@ -1,0 +1,124 @@
+"""How to run a network's time loop: the one place that knows about calling conventions.
+
+Layouts
+    step    ``model(x_t)`` once per step, x_t of shape (B, *shape); state lives in the module
+    TB, BT  ``model(x)`` with x of shape (T, B, *shape) or (B, T, *shape)
+
+A fresh deep copy of the model as it was handed over is the reset: it needs to know nothing about the library. A stateful
+multi-step model (called with one step at a time it gives the same answer) is driven step by step.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import torch
+from torch.utils import _pytree as pytree
+
+from snncompile.errors import CompileError, fail
+
+Layout = Literal["step", "TB", "BT"]
+LAYOUTS: tuple[Layout, ...] = ("step", "TB", "BT")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A calling convention.
+
+    ``first_kwarg`` is passed as ``True`` on the first step of a sample (OTTT's ``init``). ``sliced`` drives a TB or BT model one
+    step at a time.
+    """
+
+    layout: Layout = "step"
+    first_kwarg: str | None = None
+    sliced: bool = False
+
+    @property
+    def per_step(self) -> bool:
+        """Whether the model is called once per step."""
+        return self.layout == "step" or self.sliced
+
+    @property
+    def time_axis(self) -> int:
+        """Where the time axis stands in the model's own input."""
+        return 1 if self.layout == "BT" else 0
+
+    def frame(self, x: torch.Tensor) -> torch.Tensor:
+        """One step's input ``(B, *shape)`` in the shape the model wants."""
+        return x.unsqueeze(self.time_axis) if self.sliced else x
+
+    def call(self, model: torch.nn.Module, x: torch.Tensor, t: int) -> list[torch.Tensor]:
+        """One call of a per-step model: the flat list of output tensors."""
+        kwargs = {self.first_kwarg: True} if self.first_kwarg and t == 0 else {}
+        return flatten(model(self.frame(x), **kwargs))
+
+    def whole(self, model: torch.nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+        """One call over all steps; ``x`` already has the time axis."""
+        return flatten(model(x))
+
+
+def flatten(outputs: object) -> list[torch.Tensor]:
+    """The tensors in whatever a model returned, in order."""
+    leaves = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    if not leaves:
+        raise fail("SNN110", f"the model returned no tensor but {type(outputs).__name__}", help="return the output of the last layer")
+    return leaves
+
+
+def pristine(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy in evaluation mode, whose state changes do not reach the caller's model."""
+    try:
+        twin = copy.deepcopy(model)
+    except Exception as e:
+        raise fail(
+            "SNN111",
+            f"the model cannot be copied: {e}",
+            notes=["the compiler runs copies so that your model's state stays untouched"],
+            help="reset the network's state (it may hold tensors of an earlier run), then compile",
+        ) from e
+    return twin.eval()
+
+
+def detect(model: torch.nn.Module, layout: Layout, sample: torch.Tensor) -> Driver:
+    """Find the calling convention: a first-step keyword, and whether a multi-step model keeps its state between calls.
+
+    ``sample``: (T, 1, *shape) input to try.
+    """
+    if layout == "step":
+        names = inspect.signature(model.forward).parameters
+        return Driver(layout, first_kwarg=next((k for k in ("init", "first_step") if k in names), None))
+    driver = Driver(layout)
+    sliced = replace(driver, sliced=True)
+    try:
+        full = run(model, driver, sample)
+        parts = run(model, sliced, sample)
+    except CompileError:
+        raise
+    except Exception:
+        return driver
+    agree = len(full) == len(parts) and all(a.shape == b.shape and torch.allclose(a, b, atol=1e-5) for a, b in zip(full, parts, strict=True))
+    return sliced if agree and len(sample) > 1 else driver
+
+
+@torch.no_grad()
+def run(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> list[torch.Tensor]:
+    """Run a batch of samples from a fresh state.
+
+    ``x``: (T, B, *shape). Returns every output as (T, B, ...), or as the model gave it if it has no time axis.
+    """
+    twin = pristine(model)
+    if not driver.per_step:
+        whole = driver.whole(twin, x.transpose(0, 1) if driver.layout == "BT" else x)
+        return [y.transpose(0, 1) if driver.layout == "BT" and y.ndim > 1 and y.shape[:2] == (x.shape[1], x.shape[0]) else y for y in whole]
+    per_step = [driver.call(twin, frame, t) for t, frame in enumerate(x)]
+    outs = [torch.stack(ys) for ys in zip(*per_step, strict=True)]
+    return [y.squeeze(1 + driver.time_axis) for y in outs] if driver.sliced else outs
+
+
+def batches(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    """Split (N, ...) along the first axis."""
+    yield from cast("Any", x).split(size)

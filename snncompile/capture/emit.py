@@ -1,0 +1,267 @@
+"""From a rolled step with recognised populations to a float graph.
+
+Starting at the outputs, every value becomes IR: layers one to one, data movement as gathers, leftover pointwise arithmetic as
+affine maps and sums, states as delays or linear filters. What has no place in the IR is an error at the user's line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+
+from snncompile.capture.expressions import Expressions, base, strip
+from snncompile.capture.layers import LAYERS, MOVES, Layer, moved_index
+from snncompile.capture.recognise import NotNormal, Population, filter_population
+from snncompile.capture.roll import PerStep, Prev, Rolled
+from snncompile.capture.trace import Raw, Ref
+from snncompile.errors import CompileError, InternalError, fail
+from snncompile.ir.graph import Array, Dialect, Graph, Op, Shape, fresh_name, prune, toposort, validate
+from snncompile.ir.linear_ops import Add, Affine, Delay, Gather, Input
+from snncompile.ir.neuron import Neuron
+
+
+class Builder:
+    """Builds the graph of one rolled step."""
+
+    def __init__(self, rolled: Rolled, ex: Expressions, populations: list[Population], name: str, steps: int) -> None:
+        self.rolled, self.ex, self.name, self.steps = rolled, ex, name, steps
+        self.ops: dict[str, Op] = {}
+        self.refs: dict[str, str] = {}
+        self.owner = {node: p for p in populations for node in p.ports}
+        self.neuron_names: dict[str, str] = {}
+        for p in populations:
+            self._reserve(p)
+        self.pending: list[tuple[str, str]] = []
+
+    def build(self, labels: list[str]) -> Graph:
+        """The graph whose outputs are the rolled step's outputs, under these labels."""
+        outputs = {label: self.value(node) for label, node in zip(labels, self.rolled.outputs, strict=True)}
+        while self.pending:  # inputs of delays, which may point forward
+            delay, node = self.pending.pop()
+            op = self.ops[delay]
+            assert isinstance(op, Delay)
+            self.ops[delay] = replace(op, inputs=(self.value(node),))
+        nodes = toposort(list(self.ops.values()))
+        graph = prune(Graph(name=self.name, dialect=Dialect.FLOAT, nodes=nodes, outputs=outputs, steps=self.steps))
+        validate(graph)
+        return graph
+
+    def shape(self, node: str) -> Shape:
+        """A node's shape without batch and time axes."""
+        raw = self.rolled.nodes[node]
+        return raw.shape[self.ex.lead :] or (1,)
+
+    # values ---------------------------------------------------------------------------------------------------------
+
+    def value(self, node: str) -> str:
+        """The reference of a rolled node's value, emitting what it needs."""
+        if node not in self.refs:
+            self.refs[node] = self._emit(node)
+        return self.refs[node]
+
+    def _emit(self, node: str) -> str:
+        if node == self.rolled.input:
+            return self._input()
+        if node in self.owner:
+            return self._port(node, self.owner[node])
+        raw = self.rolled.nodes[node]
+        op = base(raw)
+        if op in MOVES:
+            return self._move(raw)
+        if op in LAYERS:
+            return self._layer(raw, LAYERS[op](raw, self))
+        if op == "cat":
+            return self._cat(raw)
+        if self.ex.is_atom(node):
+            raise self.impossible(raw, f"the operation '{raw.op}' has no place in a spiking network on a chip")
+        return self._pointwise(node)
+
+    def impossible(self, raw: Raw, message: str, help: str | None = None) -> CompileError:  # noqa: A002 - the word users see
+        """The error for an operation that cannot be deployed."""
+        where = f" (in module '{raw.module}')" if raw.module else ""
+        return fail("SNN121", f"{message}{where}", loc=raw.loc, help=help or "move it out of the network, or replace it by layers and neurons")
+
+    def argument(self, leaf: Any) -> str:
+        """The reference of an argument that must be a value of this or an earlier step."""
+        if isinstance(leaf, Ref):
+            return self.value(leaf.name)
+        if isinstance(leaf, Prev):
+            return self.past(leaf.name, leaf.delay)
+        raise InternalError("an argument is neither a value nor a state")
+
+    def past(self, node: str, delay: int = 1) -> str:
+        """The reference of a node's value ``delay`` steps ago; the delay's input is emitted at the end."""
+        key = f"prev{delay}:{node}"
+        if key not in self.refs:
+            size = self.shape(node)
+            initial = strip(self.rolled.initial[node].detach().double().numpy(), len(size))
+            initial = initial.reshape((1,) * (len(size) - initial.ndim) + initial.shape)
+            if initial.size and np.all(initial == initial.flat[0]):
+                initial = np.full((1,) * len(size), initial.flat[0])
+            source = "" if delay == 1 else self.past(node, delay - 1)
+            raw = self.rolled.nodes[node]
+            name = self._name(f"{self._wish(raw)}_past")
+            self.ops[name] = Delay(name=name, inputs=(source,) if source else (), size=size, initial=initial, loc=raw.loc)
+            self.refs[key] = name
+            if not source:
+                self.pending.append((name, node))
+        return self.refs[key]
+
+    def _input(self) -> str:
+        name = self._name("x")
+        self.ops[name] = Input(name=name, size=self.input_shape, static=self.rolled.static)
+        return name
+
+    input_shape: Shape = ()
+
+    # populations ----------------------------------------------------------------------------------------------------
+
+    def _reserve(self, p: Population) -> None:
+        self.neuron_names[p.node] = self._name(self._wish(self.rolled.nodes[p.node], "neuron"))
+
+    def _port(self, node: str, p: Population) -> str:
+        name = self.neuron_names[p.node]
+        if name not in self.ops:
+            raw = self.rolled.nodes[p.node]
+            currents, gain = self._current(raw, p)
+            self.ops[name] = Neuron(
+                name=name, inputs=(currents,), loc=raw.loc, fire=p.fire, reset=p.reset, leak=p.leak, gain=gain, bias=p.bias,
+                theta=p.theta, reset_amount=p.reset_amount, reset_value=p.reset_value, v_init=p.v_init,
+            )  # fmt: skip
+        port, factor, shift = p.ports[node]
+        ref = f"{name}.{port}" if port else name
+        if (factor, shift) == (1.0, 0.0):
+            return ref
+        rank = len(self.shape(node))
+        return self._add(Affine(name=self._name(f"{name}_out"), inputs=(ref,), factor=np.full((1,) * (rank + 1), factor), shift=np.full((1,) * (rank + 1), shift)))
+
+    def _current(self, raw: Raw, p: Population) -> tuple[str, Array]:
+        """The input of a population and its gain; different gains become affine maps."""
+        shape = self.shape(p.node)
+        one = np.ones((1,) * (len(shape) + 1))
+        if not p.currents:
+            raise self.impossible(raw, "a neuron has no input current")
+        first = next(iter(p.currents.values()))
+        if all(np.array_equal(g, first) for g in p.currents.values()):
+            return self._sum(raw, [self._atom(a) for a in p.currents], shape), first
+        terms = [self._scaled(raw, self._atom(a), g) for a, g in p.currents.items()]
+        return self._sum(raw, terms, shape), one
+
+    def _atom(self, key: str) -> str:
+        if key.startswith("prev"):
+            head, _, node = key.partition(":")
+            return self.past(node, int(head[4:] or 1))
+        return self.value(key)
+
+    # pointwise leftovers --------------------------------------------------------------------------------------------
+
+    def _pointwise(self, node: str) -> str:
+        raw = self.rolled.nodes[node]
+        expression = self.ex.of(node)
+        if expression is None or expression.products:
+            raise self.impossible(raw, f"the operation '{raw.op}' is neither linear nor part of a neuron in normal form")
+        if f"prev:{node}" in expression.lin.terms:
+            return self._filter(node)
+        shape, lin = self.shape(node), expression.lin
+        if not lin.terms:
+            raise self.impossible(raw, "a value is the same whatever the input is")
+        if len(lin.terms) == 1:
+            ((key, factor),) = lin.terms.items()
+            return self._scaled(raw, self._atom(key), factor, lin.const)
+        terms = [self._scaled(raw, self._atom(a), g) for a, g in lin.terms.items()]
+        total = self._sum(raw, terms, shape)
+        return self._scaled(raw, total, np.ones((1,) * (len(shape) + 1)), lin.const)
+
+    def _filter(self, node: str) -> str:
+        try:
+            p = filter_population(node, self.rolled, self.ex)
+        except NotNormal as e:
+            raise self.impossible(self.rolled.nodes[node], f"a state has no normal form: {e}") from None
+        self.ex.settle(p.ports)
+        self.owner[node] = p
+        self._reserve(p)
+        return self._port(node, p)
+
+    def _scaled(self, raw: Raw, ref: str, factor: Array, shift: Array | None = None) -> str:
+        shift = np.zeros_like(factor) if shift is None else shift
+        if np.all(factor == 1) and not np.any(shift):
+            return ref
+        return self._add(Affine(name=self._name(self._wish(raw, "scale")), inputs=(ref,), factor=factor, shift=shift, loc=raw.loc))
+
+    def _sum(self, raw: Raw, refs: list[str], shape: Shape) -> str:
+        if len(refs) == 1:
+            return refs[0]
+        return self._add(Add(name=self._name(self._wish(raw, "sum")), inputs=tuple(refs), loc=raw.loc))
+
+    # layers and wiring ----------------------------------------------------------------------------------------------
+
+    def _layer(self, raw: Raw, layers: list[Layer]) -> str:
+        ref = self.argument(layers[0].source)
+        for make in layers:
+            op = make.op(self._name(self._wish(raw)), (ref,), raw.loc)
+            try:
+                op.infer(self._shape_of(ref))
+            except ValueError as e:
+                raise self.impossible(raw, f"'{raw.op}': {e}") from None
+            ref = self._add(op)
+        return ref
+
+    def _move(self, raw: Raw) -> str:
+        source = raw.args[0]
+        ref = self.argument(source)
+        shape = self._shape_of(ref)
+        index = moved_index(raw, self.raw_shape(source)).reshape(self.shape(raw.name))
+        if index.shape == shape and np.array_equal(index.reshape(-1), np.arange(index.size)):
+            return ref
+        return self._add(Gather(name=self._name(self._wish(raw, "wire")), inputs=(ref,), index=index, loc=raw.loc))
+
+    def _cat(self, raw: Raw) -> str:
+        """Concatenation: the sum of zero-padded gathers."""
+        parts, dim = raw.args[0], raw.args[1] if len(raw.args) > 1 else 0
+        shapes = [self.raw_shape(p) for p in parts]
+        refs = []
+        for k, part in enumerate(parts):
+            pieces = [torch.zeros(s, dtype=torch.int64) for s in shapes]
+            pieces[k] = torch.arange(1, prod(shapes[k]) + 1).reshape(shapes[k])
+            index = torch.cat(pieces, dim).numpy().reshape(self.shape(raw.name)) - 1
+            refs.append(self._add(Gather(name=self._name(self._wish(raw, "part")), inputs=(self.argument(part),), index=index, loc=raw.loc)))
+        return self._sum(raw, refs, self.shape(raw.name))
+
+    def raw_shape(self, leaf: Any) -> tuple[int, ...]:
+        """The shape that PyTorch sees."""
+        if isinstance(leaf, (Ref, Prev)):
+            return self.traced_input if leaf.name == self.rolled.input else self.rolled.nodes[leaf.name].shape
+        raise InternalError("an argument is neither a value nor a state")
+
+    traced_input: tuple[int, ...] = ()
+
+    def _shape_of(self, ref: str) -> Shape:
+        """The IR shape of an emitted value."""
+        op = self.ops[ref.partition(".")[0]]
+        return op.size if isinstance(op, (Input, Delay)) else op.infer(*(self._shape_of(r) for r in op.inputs))
+
+    def _add(self, op: Op) -> str:
+        self.ops[op.name] = op
+        return op.name
+
+    def _wish(self, raw: Raw, fallback: str | None = None) -> str:
+        """A readable name: the module's path, else the operation."""
+        return re.sub(r"\W+", "_", raw.module) if raw.module else fallback or re.sub(r"\W+", "_", base(raw)).strip("_")
+
+    def _name(self, wish: str) -> str:
+        taken = {*self.ops, *self.neuron_names.values()}
+        return fresh_name(taken, wish)
+
+
+def coefficients(leaf: Any) -> Array:
+    """A constant argument of a layer in float64, per step with a leading axis; refuses a value."""
+    if isinstance(leaf, PerStep):
+        return np.stack([coefficients(v) for v in leaf.values])
+    if isinstance(leaf, torch.Tensor):
+        return leaf.detach().double().cpu().numpy()
+    raise InternalError("a layer's parameter is not a constant")

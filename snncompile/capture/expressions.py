@@ -1,0 +1,229 @@
+"""Expressions of rolled operations: what each pointwise operation means in the algebra, and where pointwise ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from snncompile.capture.algebra import Expr, atom, constant, multiply, number, same_form, select, spike
+from snncompile.capture.roll import PerStep, Prev, Rolled
+from snncompile.capture.trace import Raw, Ref
+from snncompile.ir.graph import Array
+
+COMPARE = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+THRESHOLDS = {*COMPARE, "heaviside", "relu", "clamp_min", "clamp_max", "clamp", "maximum", "minimum"}
+POINTWISE = {
+    "add", "sub", "rsub", "mul", "div", "neg", "where", "masked_fill", "lerp", "addcmul", "ge", "gt", "le", "lt", "logical_not",
+    "bitwise_not", "heaviside", "relu", "clamp_min", "clamp_max", "clamp", "maximum", "minimum", "_to_copy", "expand", "expand_as", "full_like",
+    "square", "pow", "exp", "sigmoid", "tanh", "abs", "sign", "round", "floor", "reciprocal", "sqrt", "softplus",
+}  # fmt: skip
+
+
+def base(raw: Raw) -> str:
+    """The operation's name without its overload: ``add.Tensor`` is ``add``."""
+    return raw.op.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A comparison or rectification: ``spike = H(d)`` (``strict`` for ``>``), its complement, or ``relu(d)``."""
+
+    node: str
+    d: Expr
+    strict: bool
+    graded: bool = False
+
+
+@dataclass
+class Expressions:
+    """Expands rolled nodes into expressions, down to atoms.
+
+    Atoms are ``node`` (the value of a node of this step that is not pointwise, or was settled as the output of a recognised
+    population) and ``prev:node`` (its value one step ago). Thresholds found on the way are kept in ``thresholds``.
+    """
+
+    rolled: Rolled
+    lead: int
+    settled: set[str] = field(default_factory=set)
+    thresholds: dict[str, Threshold] = field(default_factory=dict)
+    past_spikes: set[str] = field(default_factory=set)
+    _memo: dict[str, Expr | None] = field(default_factory=dict)
+
+    def rank(self, name: str) -> int:
+        """Number of axes of a node's value without batch and time axes."""
+        return max(len(self.rolled.nodes[name].shape) - self.lead, 1) if name in self.rolled.nodes else 1
+
+    def settle(self, names: Iterable[str]) -> None:
+        """From now on treat these nodes as atoms: their population is known."""
+        self.settled.update(names)
+        self._memo.clear()
+
+    @property
+    def binary(self) -> set[str]:
+        """Spikes that are 0 or 1."""
+        return {k for k, t in self.thresholds.items() if not t.graded} | self.past_spikes
+
+    def of(self, name: str) -> Expr | None:
+        """The expression of a node; None if it is pointwise but outside the algebra."""
+        if name not in self._memo:
+            self._memo[name] = self._expand(name)
+        return self._memo[name]
+
+    def is_atom(self, name: str) -> bool:
+        """Whether expansion stops at this node."""
+        return name == self.rolled.input or name in self.settled or base(self.rolled.nodes[name]) not in POINTWISE
+
+    def root(self, name: str) -> str:
+        """The node behind conversions of its type."""
+        raw = self.rolled.nodes[name]
+        while base(raw) == "_to_copy" and isinstance(raw.args[0], Ref) and raw.args[0].name in self.rolled.nodes:
+            raw = self.rolled.nodes[raw.args[0].name]
+        return raw.name
+
+    def _expand(self, name: str) -> Expr | None:
+        if self.is_atom(name):
+            return atom(name, self.rank(name))
+        raw = self.rolled.nodes[name]
+        args = [self.leaf(a, self.rank(name)) for a in raw.args]
+        return self._apply(raw, args)
+
+    def leaf(self, leaf: Any, rank: int) -> Expr | None:
+        """The expression of an argument; None also for an argument that is no number."""
+        if isinstance(leaf, Ref):
+            return self.of(leaf.name)
+        if isinstance(leaf, Prev):
+            root = self.root(leaf.name)
+            if leaf.delay == 1 and leaf.name not in self.settled and base(self.rolled.nodes[root]) in COMPARE:
+                self.past_spikes.add(f"prev:{root}")
+                return spike(f"prev:{root}", rank)
+            return atom(f"prev:{leaf.name}", rank) if leaf.delay == 1 else atom(f"prev{leaf.delay}:{leaf.name}", rank)
+        coefficient = self.coefficient(leaf, rank)
+        return None if coefficient is None else constant(coefficient)
+
+    def coefficient(self, leaf: Any, rank: int) -> Array | None:
+        """A constant argument as a coefficient array, per step where it differs."""
+        if isinstance(leaf, PerStep):
+            parts = [self.coefficient(v, rank) for v in leaf.values]
+            known = [p for p in parts if p is not None]
+            return np.concatenate(np.broadcast_arrays(*known)) if len(known) == len(parts) else None
+        if isinstance(leaf, torch.Tensor):
+            array = leaf.detach().to(torch.float64).cpu().numpy()
+            return number(strip(array, rank), rank)
+        return number(float(leaf), rank) if isinstance(leaf, (int, float)) else None
+
+    def _apply(self, raw: Raw, args: list[Expr | None]) -> Expr | None:
+        op, rank = base(raw), self.rank(raw.name)
+        one, minus = number(1.0, rank), number(-1.0, rank)
+        if op in ("_to_copy", "expand", "expand_as"):
+            return args[0]
+        if op in THRESHOLDS:
+            return self._threshold(raw, args)
+        if any(a is None for a in args[: 1 if op in ("neg", "logical_not", "bitwise_not") else 2]):
+            return None
+        x = args[0]
+        assert x is not None
+        if op == "neg":
+            return x.scaled(minus)
+        if op in ("logical_not", "bitwise_not"):
+            return constant(one) + x.scaled(minus)
+        y = args[1] if len(args) > 1 else None
+        if y is None:
+            return None
+        alpha = number(float(raw.kwargs.get("alpha", raw.args[2] if len(raw.args) > 2 and op in ("add", "sub", "rsub") else 1)), rank)
+        if op == "add":
+            return x + y.scaled(alpha)
+        if op == "sub":
+            return x + y.scaled(-alpha)
+        if op == "rsub":
+            return y + x.scaled(-alpha)
+        if op == "mul":
+            return multiply(x, y, self.binary)
+        if op == "div":
+            c = y.constant
+            return None if c is None or raw.kwargs.get("rounding_mode") or np.any(c == 0) else x.scaled(1.0 / c)
+        z = args[2] if len(args) > 2 else None
+        if z is None:
+            return None
+        if op == "where":
+            return select(x, y, z, self.binary)
+        if op == "masked_fill":
+            return select(y, z, x, self.binary)
+        if op == "lerp":
+            return self._sum(x, multiply(z, y + x.scaled(minus), self.binary))
+        if op == "addcmul":
+            product = multiply(y, z, self.binary)
+            return self._sum(x, None if product is None else product.scaled(number(float(raw.kwargs.get("value", 1)), rank)))
+        return None
+
+    @staticmethod
+    def _sum(x: Expr, y: Expr | None) -> Expr | None:
+        return None if y is None else x + y
+
+    def _threshold(self, raw: Raw, args: list[Expr | None]) -> Expr | None:
+        """Introduce a spike; ``a < b`` is the complement of ``a >= b``."""
+        op, rank = base(raw), self.rank(raw.name)
+        x = args[0]
+        y: Expr | None = constant(number(0.0, rank))
+        strict, graded, complement = False, op not in COMPARE, False
+        if op in COMPARE:
+            y = args[1]
+            strict, complement = op in ("gt", "le"), op in ("lt", "le")
+        elif op == "heaviside":
+            at_zero = None if args[1] is None else args[1].constant
+            if at_zero is None or not np.all((at_zero == 0) | (at_zero == 1)) or np.unique(at_zero).size != 1:
+                return None
+            strict, graded = bool(np.all(at_zero == 0)), False
+        elif op == "clamp":
+            low, high = (raw.args[k] if len(raw.args) > k else None for k in (1, 2))
+            if (low is None) == (high is None):
+                return None
+            op, y = ("clamp_min", args[1]) if high is None else ("clamp_max", args[2])
+        elif op != "relu":
+            y = args[1]
+        if x is None or y is None:
+            return None
+        minus = number(-1.0, rank)
+        d = x + y.scaled(minus)
+        if d.constant is not None:
+            return None
+        sign = self._state_sign(d)
+        if sign < 0 and not graded:  # keep the membrane's coefficient positive: H(-d) is the complement of H'(d)
+            d, strict, complement = d.scaled(minus), not strict, not complement
+        s = spike(self._register(Threshold(raw.name, d, strict, graded)), rank)
+        if op in ("clamp_max", "minimum"):  # min(x, y) = x - relu(x - y)
+            return x + s.scaled(minus)
+        if graded:
+            return s + y
+        return constant(number(1.0, rank)) + s.scaled(minus) if complement else s
+
+    def _register(self, new: Threshold) -> str:
+        """Keep a threshold under its first node's name: the same condition computed twice is one spike."""
+        for name, old in self.thresholds.items():
+            if name != new.node and (old.strict, old.graded) == (new.strict, new.graded) and self._same(old.d, new.d):
+                return name
+        self.thresholds[new.node] = new
+        return new.node
+
+    @staticmethod
+    def _same(x: Expr, y: Expr) -> bool:
+        return x.atoms == y.atoms and same_form(x.lin, y.lin) and set(x.products) == set(y.products) and all(
+            same_form(x.products[s], y.products[s]) for s in x.products
+        )
+
+    @staticmethod
+    def _state_sign(d: Expr) -> int:
+        """The common sign of the coefficients of states (else of all atoms); 0 if they differ."""
+        terms = {a: c for a, c in d.lin.terms.items() if a.startswith("prev")} or d.lin.terms
+        signs = {int(np.sign(v)) for c in terms.values() for v in np.unique(np.sign(c))}
+        return signs.pop() if len(signs) == 1 else 0
+
+
+def strip(array: Array, rank: int) -> Array:
+    """Drop leading axes of length 1 until the array has at most ``rank`` axes."""
+    while array.ndim > rank and array.shape[0] == 1:
+        array = array[0]
+    return array

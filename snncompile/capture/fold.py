@@ -1,0 +1,166 @@
+"""Replay a trace: execute it once more as pure functions, fold what does not depend on the input, note every shape.
+
+In-place operations become their functional twins. The replayed outputs must equal the model's own, on the traced input and
+on another one: a difference means that the trace does not stand for the network (an update through a view, randomness, a
+decision taken on values).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves
+from snncompile.errors import fail
+
+SHAPE_ONLY = {
+    "zeros_like.default": torch.zeros_like, "ones_like.default": torch.ones_like, "full_like.default": torch.full_like,
+    "new_zeros.default": None, "new_ones.default": None, "new_full.default": None, "empty_like.default": torch.zeros_like,
+    "new_empty.default": None, "empty.memory_format": None,
+}  # fmt: skip
+RANDOM = ("bernoulli", "rand", "normal", "dropout", "uniform", "multinomial", "exponential_", "poisson")
+IDENTITY = {
+    "clone.default", "detach.default", "alias.default", "lift_fresh.default", "lift_fresh_copy.default", "contiguous.default",
+    "_to_copy.default", "to.dtype", "detach_.default", "_unsafe_view.default",
+}  # fmt: skip
+Values = dict[str, Any]
+
+
+def functional(raw: Raw) -> tuple[str, Callable[..., Any]]:
+    """The operation's name and function without its in-place effect."""
+    base, _, overload = raw.op.partition(".")
+    if not base.endswith("_") or base.startswith("_") or base.endswith("__"):
+        return raw.op, raw.function
+    if base == "copy_":
+        return "expand_as.default", lambda a, b, non_blocking=False: b.to(a.dtype).expand_as(a)
+    if base == "zero_":
+        return "zeros_like.default", torch.zeros_like
+    if base == "fill_":
+        return "full_like.default", lambda a, value: torch.full_like(a, float(value))
+    packet = getattr(torch.ops.aten, base[:-1], None)
+    if packet is None or overload not in packet.overloads():
+        raise fail("SNN115", f"no functional form of the in-place operation '{raw.op}'", loc=raw.loc, help="write it out of place")
+    return f"{base[:-1]}.{overload}", getattr(packet, overload)
+
+
+def normalise(trace: Trace) -> Trace:
+    """Replace in-place operations by functional ones and refuse randomness; later readers already see the new value."""
+    nodes = {}
+    for raw in trace.nodes.values():
+        if raw.op != "input":
+            raw.op, raw.function = functional(raw)
+            if any(word in raw.op for word in RANDOM) and not (raw.op.startswith("native_dropout") and raw.args[2:3] == (False,)):
+                raise fail(
+                    "SNN116",
+                    f"the network draws random numbers in evaluation mode ('{raw.op}')",
+                    loc=raw.loc,
+                    help="make the network deterministic in evaluation mode (dropout off, noise off)",
+                )
+        nodes[raw.name] = raw
+    return Trace(nodes, trace.inputs, trace.outputs, trace.per_step)
+
+
+def replay(trace: Trace, inputs: list[torch.Tensor]) -> Values:
+    """Execute every node; returns all values by name."""
+    values: Values = dict(zip(trace.inputs, inputs, strict=True))
+    with torch.no_grad():
+        for raw in trace.nodes.values():
+            if raw.op != "input":
+                values[raw.name] = execute(raw, values)
+    return values
+
+
+def execute(raw: Raw, values: Mapping[str, Any]) -> Any:
+    """The value of one node."""
+
+    def value(leaf: Any) -> Any:
+        return values[leaf.name] if isinstance(leaf, Ref) else leaf
+
+    args = replace_leaves(raw.args, value)
+    kwargs = {k: replace_leaves(v, value) for k, v in raw.kwargs.items()}
+    return raw.function(*args, **kwargs)
+
+
+def check_replay(trace: Trace, inputs: list[torch.Tensor], expected: list[list[torch.Tensor]], what: str) -> Values:
+    """Replay and compare with the model's own outputs ``expected[step][k]``; returns all values."""
+    values = replay(trace, inputs)
+    for names, outs in zip(trace.outputs, expected, strict=True):
+        for name, out in zip(names, outs, strict=True):
+            got = values[name]
+            if got.numel() != out.numel() or not torch.allclose(got.float().reshape(out.shape), out.float(), rtol=1e-4, atol=1e-5, equal_nan=True):
+                raise fail(
+                    "SNN117",
+                    f"the recorded operations do not reproduce the network's own output on {what}",
+                    loc=trace.nodes[name].loc,
+                    notes=["either it updates a tensor through a view, or it decides in Python on the values of tensors"],
+                    help="write such updates out of place, and branches on tensors with torch.where",
+                )
+    return values
+
+
+FIRST_OF_TUPLE = ("native_batch_norm", "_native_batch_norm", "cudnn_batch_norm", "max_pool2d_with_indices", "native_dropout", "native_layer_norm")
+
+
+def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
+    """Fold what does not depend on the input into the arguments of its readers; skip identities; note shapes.
+
+    Returns the folded trace and the folded constants by node name.
+    """
+    constant: Values = {}
+    alias: dict[str, Any] = {}
+    nodes: dict[str, Raw] = {}
+
+    def resolve(leaf: Any) -> Any:
+        if isinstance(leaf, Ref):
+            return constant[leaf.name] if leaf.name in constant else alias.get(leaf.name, leaf)
+        return leaf
+
+    for old in trace.nodes.values():
+        value = values[old.name]
+        raw = replace(old, args=replace_leaves(old.args, resolve), kwargs={k: replace_leaves(v, resolve) for k, v in old.kwargs.items()})
+        if raw.op != "input" and (not raw.refs or raw.op in SHAPE_ONLY):
+            constant[raw.name] = value
+            continue
+        if raw.function is operator.getitem and nodes[raw.args[0].name].op.startswith(FIRST_OF_TUPLE):
+            if raw.args[1] != 0:
+                continue
+            source = nodes[raw.args[0].name]
+            if not isinstance(values[source.name], torch.Tensor):
+                source.shape, source.function = tuple(value.shape), _first(source.function)
+                values[source.name] = value
+            alias[raw.name] = raw.args[0]
+            continue
+        if _is_identity(raw, value, values):
+            alias[raw.name] = raw.args[0]
+            continue
+        if isinstance(value, torch.Tensor):
+            raw.shape = tuple(value.shape)
+        nodes[raw.name] = raw
+    outputs = []
+    for names in trace.outputs:
+        resolved = [resolve(Ref(n)) for n in names]
+        if any(not isinstance(r, Ref) for r in resolved):
+            raise fail("SNN114", "an output of the network does not depend on its input", help="return the output of the last layer")
+        outputs.append([r.name for r in resolved])
+    return Trace(nodes, trace.inputs, outputs, trace.per_step), constant
+
+
+def _first(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: function(*args, **kwargs)[0]
+
+
+def _is_identity(raw: Raw, value: Any, values: Values) -> bool:
+    """Whether the node passes its first argument on unchanged."""
+    source = raw.args[0] if raw.args else None
+    if not isinstance(source, Ref) or not isinstance(value, torch.Tensor):
+        return False
+    before = values[source.name]
+    if isinstance(before, tuple):
+        return False
+    if raw.op in IDENTITY:
+        return before.is_floating_point() == value.is_floating_point()
+    return raw.op in ("expand.default", "expand_as.default", "view.default", "reshape.default") and before.shape == value.shape

@@ -1,0 +1,199 @@
+"""ATen layers as IR ops: convolution, dense, batch norm, pooling; and data movement as gathers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from snncompile.capture.expressions import base
+from snncompile.capture.roll import PerStep, Prev
+from snncompile.capture.trace import Raw, Ref
+from snncompile.errors import Location
+from snncompile.ir.graph import Array, Op
+from snncompile.ir.linear_ops import Affine, AvgPool2d, Conv2d, Gather, Linear
+from snncompile.ir.neuron import Fire, Neuron, Reset, constant
+
+if TYPE_CHECKING:
+    from snncompile.capture.emit import Builder
+
+Make = Callable[[str, tuple[str, ...], Location | None], Op]
+MOVES = {
+    "view", "reshape", "_unsafe_view", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "slice", "select", "expand",
+    "constant_pad_nd", "upsample_nearest2d", "_upsample_nearest_exact2d", "flip", "roll", "repeat", "index_select", "pixel_shuffle",
+    "pixel_unshuffle", "movedim", "narrow", "channel_shuffle",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One IR op to be made: which argument it reads, and how."""
+
+    source: Any
+    op: Make
+
+
+def moved_index(raw: Raw, shape: tuple[int, ...]) -> Array:
+    """The gather of a data movement, found by moving numbered elements; 0 marks padding, so -1 in the result."""
+    numbered = torch.arange(1, prod(shape) + 1, dtype=torch.float64).reshape(shape)
+    moved = raw.function(numbered, *raw.args[1:], **raw.kwargs)
+    index: Array = moved.round().to(torch.int64).numpy() - 1
+    return index
+
+
+def number(leaf: Any) -> Array | None:
+    """A parameter in float64, or None if it is absent."""
+    if leaf is None:
+        return None
+    if isinstance(leaf, PerStep):
+        return np.stack([np.asarray(number(v)) for v in leaf.values])
+    array: Array = leaf.detach().to(torch.float64).cpu().numpy()
+    return array
+
+
+def _is_value(leaf: Any) -> bool:
+    return isinstance(leaf, (Ref, Prev))
+
+
+def _fixed(raw: Raw, b: Builder, *leaves: Any) -> None:
+    if any(_is_value(leaf) or isinstance(leaf, PerStep) for leaf in leaves):
+        raise b.impossible(raw, f"the weights of '{raw.op}' change with the input or the step", "keep weights constant; only neurons' parameters may vary per step")
+
+
+def _convolution(raw: Raw, b: Builder) -> list[Layer]:
+    x, w, bias, stride, padding, dilation, transposed, _, groups = raw.args[:9]
+    _fixed(raw, b, w, bias)
+    weight = np.asarray(number(w))
+    if transposed or weight.ndim != 4:
+        kind = "transposed" if transposed else f"{weight.ndim - 2}-dimensional"
+        raise b.impossible(raw, f"a {kind} convolution cannot be deployed", "use nn.Conv2d (with nearest upsampling in front, if need be)")
+    offset = number(bias)
+    (ph, pw) = padding if len(padding) == 2 else (padding[0], padding[0])
+    shaped = None if offset is None else offset.reshape(1, -1, 1, 1)
+    return [Layer(x, lambda name, inputs, loc: Conv2d(
+        name=name, inputs=inputs, loc=loc, weight=weight, bias=shaped, stride=_pair(stride), padding=(ph, ph, pw, pw),
+        dilation=_pair(dilation), groups=groups,
+    ))]  # fmt: skip
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value[0]), int(value[-1])) if isinstance(value, (list, tuple)) else (int(value), int(value))
+
+
+def _dense(raw: Raw, b: Builder) -> list[Layer]:
+    op = base(raw)
+    bias: Any = None
+    if op == "addmm":
+        bias, x, w = raw.args[:3]
+        if raw.kwargs.get("alpha", 1) != 1 or raw.kwargs.get("beta", 1) != 1:
+            raise b.impossible(raw, "addmm with alpha or beta other than 1")
+    elif op == "linear":
+        x, w, *rest = raw.args
+        bias = rest[0] if rest else None
+    else:
+        x, w = raw.args[:2]
+    _fixed(raw, b, w, bias)
+    if not _is_value(x):
+        raise b.impossible(raw, "a product whose left side is constant", "write it as a layer: x @ weight.T")
+    weight = np.asarray(number(w))
+    weight = weight if op == "linear" else weight.T
+    offset = number(bias)
+    if weight.ndim != 2 or prod(b.raw_shape(x)) != weight.shape[1]:
+        raise b.impossible(raw, f"'{raw.op}' over more than the last axis", "flatten the features before a dense layer")
+    shaped = None if offset is None else offset.reshape(1, -1)
+    return [Layer(x, lambda name, inputs, loc: Linear(name=name, inputs=inputs, loc=loc, weight=weight, bias=shaped))]
+
+
+def _batch_norm(raw: Raw, b: Builder) -> list[Layer]:
+    if base(raw) == "_native_batch_norm_legit_no_training":
+        x, gamma, beta, mean, var, _, eps = raw.args[:7]
+    else:
+        x, gamma, beta, mean, var, training, _, eps = raw.args[:8]
+        if training:
+            raise b.impossible(raw, "batch norm normalises with the statistics of the batch", "call model.eval(), with track_running_stats=True")
+    _fixed(raw, b, mean, var)
+    rank = len(b.shape(raw.name))
+    scale = 1.0 / np.sqrt(np.asarray(number(var)) + eps)
+    factor = scale if gamma is None else np.asarray(number(gamma)) * scale
+    shift = -np.asarray(number(mean)) * factor + (0.0 if beta is None else np.asarray(number(beta)))
+    grow = (1, -1, *(1,) * (rank - 1))
+    return [Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor.reshape(grow), shift=shift.reshape(grow)))]
+
+
+def _avg_pool(raw: Raw, b: Builder) -> list[Layer]:
+    x, kernel, *rest = raw.args
+    stride, padding, ceil, count_pad, divisor = (*rest, *(None,) * 5)[:5]
+    k, p = _pair(kernel), _pair(padding or 0)
+    s = _pair(stride) if stride else k
+    include = True if count_pad is None else bool(count_pad)
+    layers = [Layer(x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=k, stride=s, padding=p, count_include_pad=include))]
+    if ceil and b.shape(raw.name) != AvgPool2d(name="p", kernel=k, stride=s, padding=p).infer(b.raw_shape(x)[-3:]):
+        raise b.impossible(raw, "average pooling with ceil_mode over a map it does not divide", "use ceil_mode=False")
+    if divisor:
+        factor = np.full((1, 1, 1, 1), k[0] * k[1] / divisor)
+        layers.append(Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor, shift=np.zeros_like(factor))))
+    return layers
+
+
+def _reduce(raw: Raw, b: Builder) -> list[Layer]:
+    """Mean or sum over both spatial axes."""
+    x = raw.args[0]
+    shape = b.raw_shape(x)
+    dims = raw.args[1] if len(raw.args) > 1 and raw.args[1] is not None else list(range(len(shape)))
+    axes = sorted(d % len(shape) for d in ([dims] if isinstance(dims, int) else dims))
+    spatial = shape[-3:]
+    if len(shape) < 3 or axes != [len(shape) - 2, len(shape) - 1]:
+        raise b.impossible(raw, f"'{raw.op}' over axes {axes} of a value of shape {list(shape)}", "reduce over both spatial axes of a feature map, or outside the network")
+    layers = [Layer(x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=spatial[1:], stride=spatial[1:]))]
+    if base(raw) == "sum":
+        factor = np.full((1, 1, 1, 1), float(spatial[1] * spatial[2]))
+        layers.append(Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor, shift=np.zeros_like(factor))))
+    if len(raw.shape) != len(shape):
+        index = np.arange(spatial[0])
+        layers.append(Layer(x, lambda name, inputs, loc: Gather(name=name, inputs=inputs, loc=loc, index=index)))
+    return layers
+
+
+def _adaptive(raw: Raw, b: Builder) -> list[Layer]:
+    x, size = raw.args[:2]
+    h, w = b.raw_shape(x)[-2:]
+    oh, ow = _pair(size)
+    if h % oh or w % ow:
+        raise b.impossible(raw, f"adaptive average pooling of {h}x{w} to {oh}x{ow}, which does not divide it", "choose an output size that divides the map")
+    k = (h // oh, w // ow)
+    return [Layer(x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=k, stride=k))]
+
+
+def _max_pool(raw: Raw, b: Builder) -> list[Layer]:
+    """The maximum of binary spikes: a population that fires if any spike of the window does."""
+    x, kernel, *rest = raw.args
+    stride, padding, dilation, ceil = (*rest, *(None,) * 4)[:4]
+    source = b.ops.get(b.argument(x))
+    if not (isinstance(source, Neuron) and source.spiking):
+        raise b.impossible(raw, "max pooling of something other than binary spikes", "pool after the neuron, or use average pooling")
+    k, p = _pair(kernel), _pair(padding or 0)
+    s, d = _pair(stride) if stride else k, _pair(dilation or 1)
+    channels = b.raw_shape(x)[-3]
+    conv = Conv2d(name="p", weight=np.ones((channels, 1, *k)), stride=s, padding=(p[0], p[0], p[1], p[1]), dilation=d, groups=channels)
+    if ceil and b.shape(raw.name) != conv.infer(b.raw_shape(x)[-3:]):
+        raise b.impossible(raw, "max pooling with ceil_mode over a map it does not divide", "use ceil_mode=False")
+    zero, one = constant(0.0), constant(1.0)
+    return [
+        Layer(x, lambda name, inputs, loc: Conv2d(
+            name=name, inputs=inputs, loc=loc, weight=conv.weight, stride=s, padding=conv.padding, dilation=d, groups=channels)),
+        Layer(x, lambda name, inputs, loc: Neuron(
+            name=name, inputs=inputs, loc=loc, fire=Fire.STEP_GE, reset=Reset.STATELESS, leak=zero, gain=one, bias=zero, theta=one,
+            reset_amount=zero, reset_value=zero, v_init=np.zeros(1))),
+    ]  # fmt: skip
+
+
+LAYERS: dict[str, Callable[[Raw, Builder], list[Layer]]] = {
+    "convolution": _convolution, "conv2d": _convolution, "addmm": _dense, "mm": _dense, "matmul": _dense, "linear": _dense,
+    "native_batch_norm": _batch_norm, "cudnn_batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm,
+    "avg_pool2d": _avg_pool, "mean": _reduce, "sum": _reduce, "_adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool2d": _adaptive,
+    "max_pool2d_with_indices": _max_pool, "max_pool2d": _max_pool,
+}  # fmt: skip

@@ -1,0 +1,346 @@
+"""Roll the time loop: fold the steps of a trace into one step graph with references to earlier steps.
+
+Steps 1 and 2 of the trace must run the same operations; what step 2 reads from step 1 is state. Constants that differ from
+step to step become per-step values. Step 0 may differ (nothing is there yet to be read): its initial values are found by
+aligning it with step 1, or else by trial, and are always confirmed by running the rolled loop against the trace.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from snncompile.capture.fold import Values, execute
+from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves, walk
+from snncompile.errors import fail
+
+
+@dataclass(frozen=True)
+class Prev:
+    """The value of a node ``delay`` model steps ago."""
+
+    name: str
+    delay: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class PerStep:
+    """A constant with a value for every traced step."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass
+class Rolled:
+    """One step of the network.
+
+    nodes    in execution order; arguments hold ``Ref`` (this step), ``Prev`` (an earlier step), ``PerStep`` and constants
+    initial  by node name, the value that ``Prev`` has at the first step
+    """
+
+    nodes: dict[str, Raw]
+    input: str
+    outputs: list[str]
+    initial: dict[str, torch.Tensor]
+    static: bool
+    traced: int
+
+    @property
+    def per_step(self) -> bool:
+        """Whether any constant differs between steps, so that T is fixed."""
+        return any(isinstance(leaf, PerStep) for raw in self.nodes.values() for leaf in _leaves(raw))
+
+
+def _leaves(raw: Raw) -> list[object]:
+    return list(walk((raw.args, tuple(raw.kwargs.values()))))
+
+
+def roll(trace: Trace, folded: Trace, constants: Values, values: Values) -> Rolled:
+    """Roll a per-step trace. ``trace`` is unfolded (for step 0), ``values`` are those of its replay."""
+    count = len(folded.outputs)
+    lists: list[list[Raw]] = [[] for _ in range(count)]
+    for raw in folded.nodes.values():
+        if raw.op != "input":
+            lists[raw.step].append(raw)
+    body = 1 if count > 1 else 0
+    index = {raw.name: (t, i) for t, raws in enumerate(lists) for i, raw in enumerate(raws)}
+    inputs = {name: t for t, name in enumerate(folded.inputs)}
+    matcher = _Matcher(lists, index, inputs, body)
+    if count > 2:
+        for t in range(2, count):
+            matcher.compare(t, last=t == count - 1)
+    if count > 1:
+        matcher.first_step_constants(trace, constants)
+    rolled = matcher.build(folded, count)
+    rolled.initial = _initial_values(rolled, trace, constants, values, body)
+    return _confirm(rolled, folded, values, lists, body)
+
+
+class _Matcher:
+    """Compares the argument lists of step ``t`` with those of the body step, leaf by leaf."""
+
+    def __init__(self, lists: list[list[Raw]], index: dict[str, tuple[int, int]], inputs: dict[str, int], body: int) -> None:
+        self.lists, self.index, self.inputs, self.body = lists, index, inputs, body
+        self.varying: dict[tuple[int, int], dict[int, Any]] = {}
+        self.crossing: dict[str, str] = {}  # a node of step 0 that the body reads, and its counterpart in the body
+
+    def compare(self, t: int, *, last: bool) -> None:
+        ours, theirs = self.lists[self.body], self.lists[t]
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=False)):
+            left, right = _leaves(a), _leaves(b)
+            if a.op != b.op or len(left) != len(right):
+                raise self._differ(a, b, t)
+            for k, (x, y) in enumerate(zip(left, right, strict=True)):
+                if not self._same_leaf(x, y, t):
+                    if isinstance(x, Ref) or isinstance(y, Ref):
+                        raise self._differ(a, b, t)
+                    self.varying.setdefault((i, k), {self.body: x})[t] = y
+                elif (i, k) in self.varying:
+                    self.varying[i, k][t] = y
+        if len(ours) != len(theirs) and not (last and len(theirs) < len(ours)):
+            longer = ours if len(ours) > len(theirs) else theirs
+            raise self._differ(longer[min(len(ours), len(theirs))], longer[min(len(ours), len(theirs))], t)
+
+    def _differ(self, a: Raw, b: Raw, t: int) -> Exception:
+        return fail(
+            "SNN118",
+            f"step {t + 1} of the network does something else than step {self.body + 1} ('{a.op}' and '{b.op}')",
+            loc=b.loc or a.loc,
+            notes=["a network is compiled from one step, repeated; only the first step may differ (nothing to read yet)"],
+            help="make the operations of every step the same; values that change with the step may be constants",
+        )
+
+    def _same_leaf(self, x: Any, y: Any, t: int) -> bool:
+        if isinstance(x, Ref) and isinstance(y, Ref):
+            if x.name in self.inputs or y.name in self.inputs:
+                return x.name in self.inputs and y.name in self.inputs and self.inputs[y.name] - self.inputs[x.name] in (t - self.body, 0)
+            (s, i), (u, j) = self.index[x.name], self.index[y.name]
+            if s == u == 0:
+                return x.name == y.name
+            if s == 0:  # state: step 0 may have fewer operations, so its counterpart is what the next step reads from the body
+                name = self.lists[self.body][j].name
+                return u == t - self.body and self.crossing.setdefault(x.name, name) == name
+            return i == j and u - s == t - self.body
+        return equal(x, y)
+
+    def first_step_constants(self, trace: Trace, constants: Values) -> None:
+        """Find per-step constants that differ at step 0 only, and step 0's value of those that vary."""
+        first, body = align(trace, self.body), self.lists[self.body]
+        for name, twin in first.items():
+            self.crossing.setdefault(twin.name, name)
+        for i, raw in enumerate(body):
+            twin = first.get(raw.name)
+            if twin is None:
+                continue
+            for k, (x, y) in enumerate(zip(_leaves(raw), _leaves(twin), strict=False)):
+                value = constants.get(y.name) if isinstance(y, Ref) else y
+                if isinstance(x, Ref) or value is None or isinstance(value, tuple):
+                    continue
+                if (i, k) in self.varying:
+                    self.varying[i, k][0] = value
+                elif not equal(x, value) and not isinstance(x, (str, list)):
+                    self.varying[i, k] = {0: value, **{t: x for t in range(1, len(self.lists))}}
+
+    def build(self, folded: Trace, count: int) -> Rolled:
+        """The body's nodes, with ``Prev`` and ``PerStep`` leaves, and hoisted nodes of step 0 in front."""
+        hoisted: dict[str, Raw] = {}
+        static = False
+
+        def hoist(name: str) -> None:
+            nonlocal static
+            static = True
+            raw = folded.nodes[name]
+            for ref in raw.refs:
+                if ref not in self.inputs and ref not in hoisted:
+                    hoist(ref)
+            hoisted[name] = replace(raw, args=replace_leaves(raw.args, to_input))
+
+        def to_input(leaf: Any) -> Any:
+            return Ref("input") if isinstance(leaf, Ref) and leaf.name in self.inputs else leaf
+
+        nodes: dict[str, Raw] = {}
+        hold = self._held_references()
+        for i, raw in enumerate(self.lists[self.body]):
+            counter = iter(range(10_000))
+
+            def convert(leaf: Any, i: int = i, counter: Any = counter) -> Any:
+                k = next(counter)
+                if (i, k) in self.varying:
+                    known = self.varying[i, k]
+                    return PerStep(tuple(known.get(t, known[self.body]) for t in range(count)))
+                if not isinstance(leaf, Ref):
+                    return leaf
+                if leaf.name in self.inputs:
+                    return Ref("input")
+                if self.index[leaf.name][0] == self.body:
+                    return leaf
+                if leaf.name in hold:
+                    hoist(leaf.name)
+                    return leaf
+                if leaf.name not in self.crossing:
+                    raise self._differ(raw, folded.nodes[leaf.name], self.body)
+                return Prev(self.crossing[leaf.name])
+
+            nodes[raw.name] = replace(raw, args=replace_leaves(raw.args, convert), kwargs={k: replace_leaves(v, convert) for k, v in raw.kwargs.items()})
+        return Rolled({**hoisted, **nodes}, "input", list(folded.outputs[self.body]), {}, static, count)
+
+    def _held_references(self) -> set[str]:
+        """Nodes of step 0 that every later step reads unchanged: values computed once from a constant input."""
+        if len(self.lists) < 3 or self.body == 0:
+            return set()
+        names = [{r for raw in raws for r in raw.refs if r in self.index and self.index[r][0] == 0} for raws in self.lists[1:3]]
+        return names[0] & names[1]
+
+
+def equal(x: Any, y: Any) -> bool:
+    """Whether two constants are the same, bit for bit."""
+    if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor):
+        return isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor) and x.shape == y.shape and torch.equal(x, y)
+    return bool(x == y)
+
+
+def align(trace: Trace, body: int) -> dict[str, Raw]:
+    """For the body step's nodes, their counterparts in step 0 of the unfolded trace, by longest common subsequence."""
+    first = [r for r in trace.nodes.values() if r.step == 0 and r.op != "input"]
+    later = [r for r in trace.nodes.values() if r.step == body and r.op != "input"]
+    keys = [[(r.op, r.module, str(r.loc)) for r in rs] for rs in (first, later)]
+    blocks = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_matching_blocks()
+    return {later[b.b + k].name: first[b.a + k] for b in blocks for k in range(b.size)}
+
+
+def _initial_values(rolled: Rolled, trace: Trace, constants: Values, values: Values, body: int) -> dict[str, torch.Tensor]:
+    """Initial value of each state: the constant that stands in its place in step 0, else zero."""
+    twins = align(trace, body) if body else {}
+    found: dict[str, torch.Tensor] = {}
+    for raw in rolled.nodes.values():
+        twin = twins.get(raw.name)
+        for k, leaf in enumerate(_leaves(raw)):
+            if isinstance(leaf, Prev):
+                shape = values[leaf.name].shape
+                there = _leaves(twin) if twin is not None else []
+                other = there[k] if k < len(there) else None
+                value = constants.get(other.name) if isinstance(other, Ref) else other
+                if isinstance(value, (int, float, torch.Tensor)):
+                    start = torch.as_tensor(value, dtype=values[leaf.name].dtype)
+                    if torch.broadcast_shapes(start.shape, shape) == shape:
+                        found.setdefault(leaf.name, start.expand(shape).clone())
+    for raw in rolled.nodes.values():
+        for leaf in _leaves(raw):
+            if isinstance(leaf, Prev):
+                found.setdefault(leaf.name, torch.zeros_like(values[leaf.name]))
+    return found
+
+
+def execute_rolled(rolled: Rolled, xs: list[torch.Tensor]) -> list[Values]:
+    """Run the rolled loop in torch on one sample; all node values of every step."""
+    history: list[Values] = []
+    with torch.no_grad():
+        for t, x in enumerate(xs):
+            now: Values = {rolled.input: x}
+            for raw in rolled.nodes.values():
+                now[raw.name] = execute_at(rolled, raw, now, history, t)
+            history.append(now)
+    return history
+
+
+def execute_at(rolled: Rolled, raw: Raw, now: Mapping[str, Any], history: list[Values], t: int) -> Any:
+    """The value of one rolled node at step ``t``."""
+
+    def value(leaf: Any) -> Any:
+        if isinstance(leaf, Prev):
+            return history[t - leaf.delay][leaf.name] if t >= leaf.delay else rolled.initial[leaf.name]
+        return leaf.values[min(t, len(leaf.values) - 1)] if isinstance(leaf, PerStep) else leaf
+
+    ready = replace(raw, args=replace_leaves(raw.args, value), kwargs={k: replace_leaves(v, value) for k, v in raw.kwargs.items()})
+    return execute(ready, now)
+
+
+def _confirm(rolled: Rolled, folded: Trace, values: Values, lists: list[list[Raw]], body: int) -> Rolled:
+    """Run the rolled loop against the trace; if only the first step differs, retime what step 0 leaves out, and try again."""
+    xs = [values[name] for name in folded.inputs]
+    for candidate in (rolled, retime(rolled, values)):
+        if candidate is None:
+            break
+        history = execute_rolled(candidate, xs)
+        outputs_agree = all(
+            torch.allclose(history[t][mine].float(), values[theirs].float(), rtol=1e-4, atol=1e-5)
+            for t, names in enumerate(folded.outputs)
+            for mine, theirs in zip(candidate.outputs, names, strict=True)
+        )
+        states_agree = all(
+            torch.allclose(history[t][mine.name].float(), values[theirs.name].float(), rtol=1e-4, atol=1e-5)
+            for t in range(1, len(lists))
+            for mine, theirs in zip(lists[body], lists[t], strict=False)
+            if mine.name in candidate.initial and isinstance(values[theirs.name], torch.Tensor)
+        )
+        if outputs_agree and states_agree:
+            return candidate
+    raise fail(
+        "SNN119",
+        "the first step of the network does something that no initial value of its states explains",
+        loc=next((r.loc for r in rolled.nodes.values() if r.loc), None),
+        help="let the first step run the same operations as the later ones, on initial states",
+    )
+
+
+def retime(rolled: Rolled, values: Values) -> Rolled | None:
+    """Move delays behind the layers that read only earlier steps, so that at the first step they contribute nothing.
+
+    f(x[t-1]) becomes (f(x))[t-1] with initial value 0: what a feedback layer that is skipped at the first step means.
+    """
+    past: set[str] = set()
+    for raw in rolled.nodes.values():
+        leaves = [leaf for leaf in _leaves(raw) if isinstance(leaf, (Ref, Prev))]
+        if leaves and all(isinstance(leaf, Prev) or leaf.name in past for leaf in leaves) and not any(isinstance(x, PerStep) for x in _leaves(raw)):
+            past.add(raw.name)
+    layered = {r.name for r in rolled.nodes.values() if r.name in past and not _elementwise(r)}
+    for raw in rolled.nodes.values():  # everything downstream of a layer, still in the past
+        if raw.name in past and any(r in layered for r in raw.refs):
+            layered.add(raw.name)
+    frontier = {r for raw in rolled.nodes.values() if raw.name not in past for r in raw.refs if r in layered}
+    if not frontier:
+        return None
+    cone: set[str] = set()
+    stack = list(frontier)
+    while stack:
+        name = stack.pop()
+        cone.add(name)
+        stack += [r for r in rolled.nodes[name].refs if r not in cone]
+    if any(r in cone and r not in frontier for raw in rolled.nodes.values() if raw.name not in cone for r in raw.refs):
+        return None
+    initial = dict(rolled.initial)
+    initial.update({name: torch.zeros_like(values[name]) for name in frontier})
+
+    def earlier(leaf: Any) -> Any:
+        return (Ref(leaf.name) if leaf.delay == 1 else Prev(leaf.name, leaf.delay - 1)) if isinstance(leaf, Prev) else leaf
+
+    def later(leaf: Any) -> Any:
+        return Prev(leaf.name, 1) if isinstance(leaf, Ref) and leaf.name in frontier else leaf
+
+    nodes = {}
+    for raw in rolled.nodes.values():
+        change = earlier if raw.name in cone else later
+        nodes[raw.name] = replace(raw, args=replace_leaves(raw.args, change), kwargs={k: replace_leaves(v, change) for k, v in raw.kwargs.items()})
+    ordered: dict[str, Raw] = {}
+
+    def place(name: str) -> None:
+        if name in ordered or name == rolled.input:
+            return
+        for r in nodes[name].refs:
+            place(r)
+        ordered[name] = nodes[name]
+
+    for name in nodes:
+        place(name)
+    return replace(rolled, nodes=ordered, initial=initial)
+
+
+LAYERS = ("convolution", "addmm", "mm", "linear", "matmul", "bmm", "baddbmm")
+
+
+def _elementwise(raw: Raw) -> bool:
+    return not raw.op.startswith(LAYERS)
