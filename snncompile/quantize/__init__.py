@@ -1,0 +1,7 @@
+"""Float graph to integer graph: input grids, scales, guard bits, bounds, and the proof of exactness per population."""
+
+from snncompile.quantize.dequantise import dequantise
+from snncompile.quantize.flow import quantize
+from snncompile.quantize.options import Options, PopulationReport, QuantResult
+
+__all__ = ["Options", "PopulationReport", "QuantResult", "dequantise", "quantize"]

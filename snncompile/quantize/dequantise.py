@@ -1,0 +1,56 @@
+"""The float graph with the integers' weights and biases: what the chip's program would compute if dynamics were never rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from snncompile.errors import InternalError
+from snncompile.ir.graph import Array, Graph, Op
+from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.neuron import Neuron
+from snncompile.ir.population import ports
+from snncompile.quantize.options import QuantResult
+from snncompile.quantize.payload import incoming, offset_map, payload_of
+
+
+def dequantise(graph: Graph, result: QuantResult) -> Graph:
+    """``graph`` with weights and biases given back from the integers; thresholds, leaks and resets stay as trained."""
+    changed: dict[str, Op] = {}
+    for n in graph.nodes:
+        if not isinstance(n, Neuron):
+            continue
+        whole = result.graph.by_name[n.name]
+        if not isinstance(whole, IntNeuron):
+            raise InternalError(f"'{n.name}' is no population of the integer graph")
+        shape = graph.shape(n.name)
+        bias = whole.bias * whole.v_scale
+        for p, e in zip(ports(result.graph, whole), whole.exponents, strict=True):
+            source = result.graph.by_name[p.source]
+            if not isinstance(source, (IntInput, IntNeuron)):
+                raise InternalError(f"'{source.name}' sends no payload")
+            payload = payload_of(source, (0, 0), result.graph.shape(source.name))
+            unit = incoming(result.graph, p, payload, shape[0])
+            q = p.synapse.weight
+            step = (whole.v_scale * 2.0**e).reshape((-1,) + (1,) * (q.ndim - 1))
+            changed[p.synapse.name] = replace(graph.by_name[p.synapse.name], weight=q * step / unit.lsb)  # type: ignore[call-arg]
+            if unit.zero is not None:
+                bias = bias - whole.v_scale * 2.0**e * offset_map(p.synapse, q, unit.zero)[None]
+        changed[n.name] = replace(n, bias=np.asarray(bias))
+    return graph.map_nodes(lambda op: changed.get(op.name, op))
+
+
+def payload_values(result: QuantResult, traces: Mapping[str, Array]) -> dict[str, Array]:
+    """Payloads of the integer run as real values, by population: feeds ``interpret(..., overrides=...)``."""
+    values = {}
+    for op in result.graph.nodes:
+        if isinstance(op, IntInput) and op.name in traces:
+            values[op.name] = traces[op.name] * op.lsb + op.offset
+        elif isinstance(op, IntNeuron) and op.name in traces:
+            values[op.name] = traces[op.name] * op.out_scale
+    return values
+
+
+__all__ = ["dequantise", "payload_values"]

@@ -1,0 +1,192 @@
+"""The whole graph: inputs, then populations in the order in which their payloads become known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from snncompile.errors import CompileError, Diagnostic, InternalError
+from snncompile.ir.graph import Array, Dialect, Graph, Op, port_of, validate
+from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.interpret import interpret
+from snncompile.ir.linear_ops import Add, Delay, Input
+from snncompile.ir.neuron import Fire, Neuron, Reset
+from snncompile.ir.population import ports
+from snncompile.quantize.graded import Graded
+from snncompile.quantize.inputs import quantise_input_op
+from snncompile.quantize.lower import Job, Lowered, lower, normalise, refusals
+from snncompile.quantize.options import Options, QuantResult
+from snncompile.quantize.payload import SPIKE_LSB, Payload, incoming, initial_payload, payload_of
+from snncompile.target import Target
+
+
+@dataclass(kw_only=True)
+class _Work:
+    """What is known so far: integer ops by name, payloads by population, delays' integer initial values."""
+
+    graph: Graph
+    target: Target
+    options: Options
+    peaks: Mapping[str, float]
+    made: dict[str, Op] = field(default_factory=dict)
+    payloads: dict[str, Payload] = field(default_factory=dict)
+    lowered: dict[str, Lowered] = field(default_factory=dict)
+
+
+def quantize(
+    graph: Graph, target: Target, *, calibration: Mapping[str, Array] | None = None, options: Options | None = None
+) -> QuantResult:
+    """A float graph in population form to the integers of a target.
+
+    calibration  real samples per input, ``(N, T | 1, *size)``: they give ranges of inputs and graded outputs
+    raises       CompileError SNN301..SNN311, each naming the user's line
+    """
+    chosen = options or Options()
+    chosen.check(target.weight.bits)
+    neurons = [normalise(n) for n in graph.nodes if isinstance(n, Neuron)]
+    found = [d for n in neurons for d in refusals(n, target)]
+    if found:
+        raise CompileError(found)
+    work = _Work(graph=graph, target=target, options=chosen, peaks=_graded_peaks(graph, neurons, calibration))
+    notes = []
+    for op in graph.nodes:
+        if isinstance(op, Input):
+            data = None if calibration is None else calibration.get(op.name)
+            made, note = quantise_input_op(op, None if data is None else np.asarray(data), chosen.input_bits)
+            work.made[op.name] = made
+            work.payloads[op.name] = payload_of(made, (made.low, made.high), op.size)
+            notes.append(note)
+    for n in neurons:
+        if n.spiking:
+            shape = graph.shape(n.name)
+            work.payloads[n.name] = Payload(shape=shape, lsb=SPIKE_LSB, offset=np.zeros(()), low=0, high=1)
+    _lower_all(work, neurons)
+    _delays(work)
+    return QuantResult(graph=_assemble(work), populations=tuple(work.lowered[n.name].report for n in neurons), notes=tuple(notes))
+
+
+def _is_graded(graph: Graph, n: Neuron) -> bool:
+    """Whether others read real values from a population, which need a payload of their own."""
+    return n.fire is Fire.RELU or (n.fire is Fire.NONE and bool(graph.readers_of[n.name]))
+
+
+def _graded_peaks(graph: Graph, neurons: list[Neuron], calibration: Mapping[str, Array] | None) -> dict[str, float]:
+    """The largest magnitude that each graded output reaches on the calibration data."""
+    graded = [n.name for n in neurons if _is_graded(graph, n)]
+    if not graded or calibration is None:
+        return {}
+    samples = len(next(iter(calibration.values())))
+    peaks = dict.fromkeys(graded, 0.0)
+    for start in range(0, samples, 32):
+        seen = interpret(graph, {k: v[start : start + 32] for k, v in calibration.items()}, record=graded)
+        for name in graded:
+            peaks[name] = max(peaks[name], float(np.abs(seen[name]).max(initial=0.0)))
+    return {name: peak for name, peak in peaks.items() if peak > 0}
+
+
+def _lower_all(work: _Work, neurons: list[Neuron]) -> None:
+    """Lower populations whose sources are known until all are; a graded cycle starts from its calibrated range."""
+    waiting, problems = list(neurons), []
+    while waiting:
+        ready = next((n for n in waiting if all(p.source in work.payloads for p in ports(work.graph, n))), None)
+        if ready is None:
+            stuck = next((n for n in waiting if n.name not in work.payloads and n.name in work.peaks), None)
+            if stuck is None:
+                name = waiting[0].name
+                problems.append(Diagnostic(
+                    "SNN301", f"'{name}' is part of a loop of graded outputs, and nothing bounds their range", waiting[0].loc, (),
+                    "give calibration data",
+                ))  # fmt: skip
+                break
+            g = _graded(work, stuck)
+            assert g is not None
+            shape = work.graph.shape(stuck.name)
+            work.payloads[stuck.name] = Payload(shape=shape, lsb=np.asarray(g.lsb), offset=np.zeros(()), low=g.low, high=g.high)
+            continue
+        waiting.remove(ready)
+        try:
+            _lower_one(work, ready)
+        except CompileError as e:
+            problems += e.diagnostics
+            if ready.name not in work.payloads:
+                break
+    if problems:
+        raise CompileError(problems)
+
+
+def _graded(work: _Work, n: Neuron) -> Graded | None:
+    if not _is_graded(work.graph, n):
+        return None
+    signed = n.fire is Fire.NONE
+    high = 2**work.options.payload_bits - 1
+    return Graded(low=-high if signed else 0, high=high, lsb=work.peaks[n.name] / high if n.name in work.peaks else None)
+
+
+def _lower_one(work: _Work, n: Neuron) -> None:
+    shape = work.graph.shape(n.name)
+    found = ports(work.graph, n)
+    graded = _graded(work, n)
+    if n.fire is Fire.NONE and graded is not None and n.reset is Reset.CLAMP:
+        what = f"'{n.name}' sends its membrane on and clamps it, a graded output is relative to the clamp"
+        raise CompileError(Diagnostic("SNN305", what, n.loc))
+    if n.name in work.payloads and graded is not None:
+        graded = replace(graded, lsb=float(work.payloads[n.name].lsb))
+    arriving = [incoming(work.graph, p, work.payloads[p.source], shape[0]) for p in found]
+    job = Job(neuron=n, ports=arriving, shape=shape, steps=work.graph.steps, graded=graded, target=work.target, options=work.options)
+    low = lower(job)
+    if n.name in work.payloads and graded is not None and float(low.neuron.out_scale) != graded.lsb:
+        raise InternalError(f"'{n.name}' changed its payload LSB after its readers were built")
+    work.lowered[n.name] = low
+    work.made[n.name] = low.neuron
+    for p, q in zip(found, low.weights, strict=True):
+        work.made[p.synapse.name] = replace(p.synapse, weight=q.astype(np.int8))
+    if n.name not in work.payloads:
+        work.payloads[n.name] = payload_of(low.neuron, low.payload, shape)
+
+
+def _delays(work: _Work) -> None:
+    """Initial values of delays as payloads of what they delay."""
+    problems = []
+    for d in work.graph.nodes:
+        if not isinstance(d, Delay):
+            continue
+        source: Op = d
+        while isinstance(source, Delay):
+            source = work.graph.node(source.inputs[0])
+        initial = initial_payload(d.initial, work.payloads[source.name])
+        if initial is None:
+            problems.append(Diagnostic(
+                "SNN307", f"'{d.name}' starts at a value that no payload of '{source.name}' stands for", d.loc, (),
+                "start it at 0, or give the input a grid that contains the value",
+            ))  # fmt: skip
+        else:
+            work.made[d.name] = replace(d, initial=initial)
+    if problems:
+        raise CompileError(problems)
+
+
+def _assemble(work: _Work) -> Graph:
+    """The integer graph: sums dissolve into their population's ports, everything keeps its name."""
+    nodes = [work.made.get(n.name, n) for n in work.graph.nodes if not isinstance(n, Add)]
+    known = {n.name for n in nodes}
+    for n in nodes:
+        if not n.inputs or all(r.partition(".")[0] in known for r in n.inputs):
+            continue
+        raise InternalError(f"'{n.name}' reads a sum outside a population")
+    t = work.target
+    meta = {
+        **work.graph.meta, "target": t.name, "weight_bits": work.options.weight_bits,
+        "accumulator": [t.accumulator.low, t.accumulator.high], "membrane": [t.membrane.low, t.membrane.high],
+        "payload": [t.payload.low, t.payload.high], "hop_limit": t.hop_limit,
+    }  # fmt: skip
+    for label, ref in work.graph.outputs.items():
+        if port_of(ref) not in ("", "m", "v") or not isinstance(work.made.get(ref.partition(".")[0]), (IntNeuron, IntInput)):
+            raise InternalError(f"output '{label}' is not a population")
+    graph = replace(work.graph, dialect=Dialect.INTEGER, meta=meta).rebuild(nodes)
+    validate(graph)
+    return graph
+
+
+__all__ = ["quantize"]

@@ -1,0 +1,81 @@
+"""What a user may choose about the integers, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from snncompile.errors import fail
+from snncompile.ir.graph import Graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Widths and priorities of the quantiser.
+
+    weight_bits   signed weights, at most the target's
+    input_bits    payload of a quantised input; inputs that lie on a grid of no more levels keep their grid
+    payload_bits  payload of a graded output
+    pursue_exact  "auto": exact populations where that costs nothing; "always": trade weight bits for guard bits elsewhere
+    """
+
+    weight_bits: int = 8
+    input_bits: int = 8
+    payload_bits: int = 8
+    pursue_exact: Literal["auto", "always"] = "auto"
+
+    def check(self, widest: int) -> None:
+        """Raise CompileError SNN310 for a width that makes no sense on a target whose weights have ``widest`` bits."""
+        for label, value, high in (("weight_bits", self.weight_bits, widest), ("input_bits", self.input_bits, 16), ("payload_bits", self.payload_bits, 16)):
+            low = 2 if label == "weight_bits" else 1
+            if not low <= value <= high:
+                raise fail("SNN310", f"{label} is {value}, it must lie in {low}..{high}")
+        if self.pursue_exact not in ("auto", "always"):
+            raise fail("SNN310", f"pursue_exact is '{self.pursue_exact}', it must be auto or always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopulationReport:
+    """What became of one population, and what is proved about it.
+
+    sigma     smallest and largest value of one weight LSB over the channels (of the port with the finest weights)
+    steps_per_threshold  K, the threshold in weight LSBs: smallest and largest; None without a threshold
+    guard_bits  F: one membrane LSB is sigma * 2**-F
+    exact     the integer dynamics provably equal the float dynamics of the dequantised weights and biases; ``reason`` if not
+    payload_lsb  graded outputs: the value of one payload LSB (its rounding is apart from ``exact``); None for spikes
+    bounds    proved for every input: ``accumulator``, ``input``, ``charge``, ``membrane`` before and ``state`` after the reset
+    weight_error  root mean square of the weights' rounding, relative to the weights' root mean square
+    """
+
+    name: str
+    neurons: int
+    synapses: int
+    weight_bits: int
+    sigma: tuple[float, float]
+    steps_per_threshold: tuple[float, float] | None
+    guard_bits: int
+    exact: bool
+    reason: str
+    payload_lsb: float | None
+    bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    weight_error: float = 0.0
+
+    def __str__(self) -> str:
+        state = "exact" if self.exact else f"not exact: {self.reason}"
+        low, high = self.bounds["membrane"]
+        return (
+            f"{self.name}: {self.neurons} neurons, {self.weight_bits}-bit weights (error {self.weight_error:.2%}), "
+            f"{self.guard_bits} guard bits, membrane {low}..{high}, {state}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantResult:
+    """The integer graph, one report per population in the graph's order, and what else a user should know."""
+
+    graph: Graph
+    populations: tuple[PopulationReport, ...]
+    notes: tuple[str, ...] = ()
+
+
+__all__ = ["Options", "PopulationReport", "QuantResult"]

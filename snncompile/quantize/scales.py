@@ -1,0 +1,108 @@
+"""The scales of one population: the value of a weight LSB and of a membrane LSB for every output channel.
+
+    weight LSB of port p     sigma[c] * 2**delta_p        delta: ports with larger weights get a coarser grid, delta >= 0
+    membrane LSB             sigma[c] * 2**-F             F guard bits; accumulators are shifted by e_p = F + delta_p
+    threshold                theta[c] = n[c] * 2**G       membrane LSBs; n is an integer, so theta is one by construction
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from snncompile.ir.graph import Array
+from snncompile.quantize.payload import Incoming
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scales:
+    """See the module. ``n`` is 0 where the channel's scale does not come from its threshold."""
+
+    sigma: Array
+    deltas: tuple[int, ...]
+    guard_bits: int
+    lattice: int
+    n: Array
+
+    @property
+    def lsb(self) -> Array:
+        """The value of one membrane LSB per channel."""
+        return np.asarray(self.sigma * 2.0**-self.guard_bits)
+
+    @property
+    def exponents(self) -> tuple[int, ...]:
+        """By how much each port's accumulators are shifted."""
+        return tuple(self.guard_bits + d for d in self.deltas)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Magnitudes:
+    """What the weights ask for, once per population: relative grids of the ports, peak per channel, a trained grid if there is one.
+
+    peak  (C,) the largest weight in units of the port's relative grid      grid  (C,) the weights are multiples of it, or 0
+    """
+
+    deltas: tuple[int, ...]
+    peak: Array
+    grid: Array
+
+
+def magnitudes(ports: list[Incoming], codes: int) -> Magnitudes:
+    """Measure the weights; ``codes`` is the largest weight integer."""
+    peaks = [p.channel_peak for p in ports]
+    middles = [float(np.median(a[a > 0])) if np.any(a > 0) else 0.0 for a in peaks]
+    finest = min([m for m in middles if m > 0], default=1.0)
+    deltas = tuple(max(0, round(np.log2(m / finest))) if m > 0 else 0 for m in middles)
+    peak = np.max([a * 2.0**-d for a, d in zip(peaks, deltas, strict=True)], axis=0)
+    rows = np.concatenate([np.abs(p.weight.reshape(len(p.weight), -1)) * 2.0**-d for p, d in zip(ports, deltas, strict=True)], axis=1)
+    return Magnitudes(deltas=deltas, peak=peak, grid=_grid(rows, codes))
+
+
+def _grid(rows: Array, codes: int) -> Array:
+    """Per row the step of which all magnitudes are small integer multiples, or 0: binary, ternary and few-bit trained weights.
+
+    A row needs enough weights to tell a grid from chance: two of one size, or four and more of several sizes.
+    """
+    nonzero = rows > 0
+    smallest = np.min(np.where(nonzero, rows, np.inf), axis=1, initial=np.inf)
+    largest = rows.max(axis=1, initial=0.0)
+    count = nonzero.sum(axis=1)
+    found = np.zeros(len(rows))
+    for divisor in (1, 2, 3, 4):
+        step = np.where(np.isfinite(smallest), smallest, 0.0) / divisor
+        candidates = np.flatnonzero((found == 0) & (step > 0) & (largest <= codes * step * (1 + 1e-6)))
+        if not candidates.size:
+            continue
+        multiple = rows[candidates] / step[candidates, None]
+        off = np.abs(multiple - np.rint(multiple)).max(axis=1)
+        single = largest[candidates] <= smallest[candidates] * (1 + 1e-6)
+        enough = np.where(single, (count[candidates] >= 2) & (divisor == 1), count[candidates] >= 4)
+        found[candidates] = np.where((off < 1e-5 * np.maximum(1, largest[candidates] / step[candidates])) & enough, step[candidates], 0.0)
+    return found
+
+
+def choose(m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool, cap: int) -> Scales:
+    """Scales for F guard bits and thresholds on multiples of 2**G.
+
+    theta   (C,) the magnitude that shall be a whole number of lattice steps, 0 where there is none
+    shared  one scale for all channels (a readout compares them)
+    cap     the largest threshold integer
+    """
+    needed = m.peak / codes
+    typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
+    needed = np.where(needed > 0, needed, typical)  # a channel without weights takes a scale like its neighbours'
+    sigma, n = needed.copy(), np.zeros(len(needed), dtype=np.int64)
+    if shared:
+        on_grid = m.grid[m.peak > 0]
+        same = on_grid.size and on_grid[0] > 0 and np.allclose(on_grid, on_grid[0], rtol=1e-6, atol=0)
+        sigma[:] = on_grid[0] if same else needed.max()
+    else:
+        ratio = theta * 2.0 ** (guard_bits - lattice)
+        n = np.minimum(np.floor(ratio / needed * (1 + 1e-12)), max(cap >> lattice, 1)).astype(np.int64)
+        sigma = np.where(n > 0, ratio / np.maximum(n, 1), needed)
+        sigma, n = np.where(m.grid > 0, m.grid, sigma), np.where(m.grid > 0, 0, n)
+    return Scales(sigma=sigma, deltas=m.deltas, guard_bits=guard_bits, lattice=lattice, n=n)
+
+
+__all__ = ["Magnitudes", "Scales", "choose", "magnitudes"]
