@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +57,10 @@ class Op(ABC):
     @property
     def steps(self) -> int:
         """How many steps the per-step fields cover; 1 if the op is the same at every step."""
-        return max([1, *(value.shape[0] for f in self.time_fields if (value := getattr(self, f)) is not None)])
+        return max([1, *(int(value.shape[0]) for f in self.time_fields if (value := getattr(self, f)) is not None)])
 
 
+AnyOp = TypeVar("AnyOp", bound=Op)
 OPS: dict[str, type[Op]] = {}
 
 
@@ -125,7 +126,7 @@ class Graph:
         """The shape of the value that a reference points to."""
         return self.shapes[node_of(ref)]
 
-    def of(self, *kinds: type[Op]) -> list[Op]:
+    def of(self, *kinds: type[AnyOp]) -> list[AnyOp]:
         """All nodes of the given classes, in order."""
         return [n for n in self.nodes if isinstance(n, kinds)]
 

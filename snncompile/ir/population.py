@@ -34,33 +34,43 @@ class Port:
         return None if self.gather is None else self.gather.index
 
 
+def synapses_of(graph: Graph, neuron: Op) -> tuple[Op, ...]:
+    """The nodes that a population sums: what it reads, sums opened."""
+    read = map(graph.node, neuron.inputs)
+    return tuple(part for node in read for part in (map(graph.node, node.inputs) if isinstance(node, Add) else (node,)))
+
+
 def ports(graph: Graph, neuron: Op) -> tuple[Port, ...]:
     """The synapses that a population reads, in order; raises InternalError where the graph is not in population form."""
     found: list[Port] = []
-    for ref in neuron.inputs:
-        node = graph.node(ref)
-        for inner in node.inputs if isinstance(node, Add) else (ref,):
-            found.append(_port(graph, graph.node(inner), neuron))
+    for synapse in synapses_of(graph, neuron):
+        port = port_at(graph, synapse)
+        if isinstance(port, str):
+            raise InternalError(f"'{neuron.name}' reads {port}: the graph is not in population form")
+        found.append(port)
     return tuple(found)
 
 
-def _port(graph: Graph, synapse: Op, neuron: Op) -> Port:
+def port_at(graph: Graph, synapse: Op) -> Port | str:
+    """The port that a synapse is, or why it is none."""
     if not isinstance(synapse, (Conv2d, Linear, Diagonal)):
-        raise InternalError(f"'{neuron.name}' reads '{synapse.name}' ({synapse.kind}), not a synapse: the graph is not in population form")
+        return f"'{synapse.name}' ({synapse.kind}), not a synapse"
     ref = synapse.inputs[0]
     gather: Gather | None = None
     delays: list[Delay] = []
     while isinstance(node := graph.node(ref), (Gather, Delay)):
         if isinstance(node, Gather):
             if gather is not None or delays:
-                raise InternalError(f"'{synapse.name}' reads through '{node.name}' in the wrong place: the graph is not in population form")
+                return f"'{synapse.name}' through '{node.name}' in the wrong place"
             gather = node
+        elif len(delays) > len(graph.nodes):
+            return f"'{synapse.name}' through a delay that only reads itself"
         else:
             delays.append(node)
         ref = node.inputs[0]
     if node.kind not in ("input", "int_input", "neuron", "int_neuron") or port_of(ref):
-        raise InternalError(f"'{synapse.name}' reads '{ref}' ({node.kind}), not a payload: the graph is not in population form")
+        return f"'{synapse.name}', which reads '{ref}' ({node.kind}), not a payload"
     return Port(synapse=synapse, gather=gather, delays=tuple(reversed(delays)), source=node)
 
 
-__all__ = ["Port", "Synapse", "ports"]
+__all__ = ["Port", "Synapse", "port_at", "ports", "synapses_of"]

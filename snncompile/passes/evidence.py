@@ -1,0 +1,132 @@
+"""Executing a graph before and after a pass, each population fed with the same payloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from snncompile.ir.graph import Array, Graph, Op, fresh_name, node_of, port_of, prune
+from snncompile.ir.interpret import interpret
+from snncompile.ir.linear_ops import Input
+from snncompile.ir.neuron import Neuron, Reset
+
+PORTS = ("", ".m", ".v")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Largest relative membrane error and where, differing spikes, largest relative output error of outputs that moved.
+
+    A membrane that is the same within the bound flips a spike only on a tie, but then its own reset differs: what an element
+    does after its first differing spike is not compared.
+    """
+
+    membrane: float = 0.0
+    population: str | None = None
+    spikes: int = 0
+    output: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What every population and output of a graph computes on the probe.
+
+    ``heard`` is what readers see: the payloads of the first graph of all (and of populations that came later, when they came),
+    so that a difference in one population cannot travel. ``values`` is what this graph computes from them. Only populations
+    that a changed node feeds are executed again.
+    """
+
+    graph: Graph
+    probe: Mapping[str, Array]
+    steps: int
+    heard: Mapping[str, Array]
+    values: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, graph: Graph, probe: Mapping[str, Array], steps: int | None = None) -> Evidence:
+        """Run a graph freely: the reference for all that follow."""
+        total = graph.steps if steps is None else steps
+        refs = [n.name + port for n in graph.of(Neuron) for port in PORTS]
+        values = interpret(graph, probe, record=refs, steps=total)
+        heard = {ref: values[ref] for ref in refs}
+        return cls(graph, probe, total, heard, {**heard, **{_output(k): values[k] for k in graph.outputs}})
+
+    def after(self, graph: Graph) -> tuple[Evidence, Difference]:
+        """The evidence of the graph that a pass made of this one, and what differs."""
+        dirty = self._dirty(graph)
+        fresh = self._execute(graph, dirty)
+        heard = {ref: self.heard.get(ref, fresh.get(ref)) for n in graph.of(Neuron) for ref in (n.name + port for port in PORTS)}
+        values = {k: v for k, v in {**self.values, **fresh}.items() if k.startswith("output ") or node_of(k) in graph.by_name}
+        kept = {k: v for k, v in heard.items() if v is not None}
+        return Evidence(graph, self.probe, self.steps, kept, values), self._difference(graph, fresh)
+
+    def _dirty(self, graph: Graph) -> set[str]:
+        """Nodes that are not the same object as before, or that read such a node other than through a population."""
+        dirty = {n.name for n in graph.nodes if self.graph.by_name.get(n.name) is not n}
+        grew = True
+        while grew:
+            more = {
+                n.name for n in graph.nodes if n.name not in dirty
+                and any(node_of(r) in dirty and r not in self.heard for r in n.inputs)
+            }  # fmt: skip
+            dirty |= more
+            grew = bool(more)
+        return dirty
+
+    def _execute(self, graph: Graph, dirty: set[str]) -> dict[str, Array]:
+        """Values of the dirty populations and outputs, all others replaced by inputs that repeat what was heard."""
+        outputs = {n.name + port: n.name + port for n in graph.of(Neuron) if n.name in dirty for port in PORTS}
+        for label, ref in graph.outputs.items():
+            if node_of(ref) in dirty or self.graph.outputs.get(label) != ref:
+                outputs[_output(label)] = ref
+        if not outputs:
+            return {}
+        taken: dict[str, object] = dict(graph.by_name)
+        stand_ins: dict[str, str] = {}
+        sources: list[Op] = []
+        data = dict(self.probe)
+        used = {r for n in graph.nodes for r in n.inputs} | set(graph.outputs.values())
+        for ref in sorted(used & set(self.heard)):
+            name = fresh_name(taken, f"heard_{node_of(ref)}_{port_of(ref)}")
+            taken[name] = stand_ins[ref] = name
+            sources.append(Input(name=name, size=graph.shape(ref)))
+            data[name] = self.heard[ref]
+        nodes = [replace(n, inputs=tuple(stand_ins.get(r, r) for r in n.inputs)) for n in graph.nodes]
+        fed = prune(graph.rebuild([*sources, *nodes], outputs))
+        return interpret(fed, data, steps=self.steps)
+
+    def _difference(self, graph: Graph, fresh: Mapping[str, Array]) -> Difference:
+        worst, where, spikes, output = 0.0, None, 0, 0.0
+        for n in graph.of(Neuron):
+            key = f"{n.name}.m"
+            if key not in fresh or key not in self.values:
+                continue
+            valid = np.ones(fresh[key].shape, dtype=bool)
+            if n.spiking or n.reset is Reset.SET:
+                flips = (fresh[n.name] > 0) != (self.values[n.name] > 0)
+                valid[:, 1:] = np.cumsum(flips, axis=1)[:, :-1] == 0
+                spikes += int(np.sum(flips & valid))
+            error = relative(fresh[key], self.values[key], valid)
+            if error > worst:
+                worst, where = error, n.name
+        for label, ref in graph.outputs.items():
+            key = _output(label)
+            if key in fresh and ref != self.graph.outputs[label]:
+                output = max(output, relative(fresh[key], self.values[key]))
+        return Difference(worst, where, spikes, output)
+
+
+def relative(after: Array, before: Array, valid: Array | None = None) -> float:
+    """The largest difference (where ``valid``), relative to the largest value before."""
+    if after.shape != before.shape:
+        return float("inf")
+    scale = float(np.abs(before).max(initial=0.0))
+    apart = np.abs(after - before)
+    error = float((apart if valid is None else apart[valid]).max(initial=0.0))
+    return error / scale if scale > 0 else error
+
+
+def _output(label: str) -> str:
+    return f"output {label}"

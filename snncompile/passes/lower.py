@@ -1,0 +1,82 @@
+"""The last step to the population form: identity synapses, merged diagonals, all constants in the neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from snncompile.ir.graph import Array, Graph, Op, fresh_name
+from snncompile.ir.linear_ops import Add, Affine, Conv2d, Delay, Diagonal, Gather, Input, Linear
+from snncompile.ir.neuron import Neuron
+from snncompile.passes.arrays import constant_in_time, is_all, spread
+from snncompile.passes.base import Change, Refusal, RewritePass, inherit
+from snncompile.passes.neuron_bias import add_current
+
+
+@dataclass(frozen=True)
+class LowerNeurons(RewritePass):
+    """Rewrite what one neuron reads.
+
+    payload            ->  diagonal(payload), weight 1
+    affine(payload)    ->  diagonal(payload), the factor as weight; the shift into the neuron's bias
+    conv2d, linear     ->  the bias into the neuron's bias
+    two diagonals on the same payload  ->  one, weights added
+    """
+
+    name = "lower-neurons"
+
+    def rule(self, op: Op, graph: Graph) -> Change | Refusal | None:
+        """Lower the synapses of one neuron."""
+        if not isinstance(op, Neuron):
+            return None
+        root = graph.node(op.inputs[0])
+        refs = root.inputs if isinstance(root, Add) else op.inputs
+        if any(graph.sole_reader(p.name) is None for p in map(graph.node, refs) if isinstance(p, (Conv2d, Linear, Affine, Diagonal, Add))):
+            return Refusal(op.name, "a synapse that it reads has other readers")
+        taken = dict(graph.by_name)
+        rank = len(graph.shapes[op.name])
+        neuron, changed = op, False
+        parts: dict[str, Op] = {}
+        for ref in refs:
+            part, bias = _synapse(ref, graph, taken, rank, op.name)
+            if part is None:
+                return Refusal(op.name, f"it reads '{ref}', which is no synapse on a payload")
+            if bias is not None:
+                neuron = add_current(neuron, bias, graph.steps, rank)
+            changed = changed or bias is not None or part is not graph.by_name.get(part.name)
+            key = f"diagonal on {part.inputs[0]}" if isinstance(part, Diagonal) else part.name
+            twin = parts.get(key)
+            if isinstance(twin, Diagonal) and isinstance(part, Diagonal):
+                part = inherit(replace(twin, weight=twin.weight + part.weight), part)
+                changed = True
+            parts[key] = part
+            taken[part.name] = part
+        if not changed:
+            return None
+        names = tuple(p.name for p in parts.values())
+        if len(names) == 1:
+            return Change((*parts.values(), replace(neuron, inputs=names)))
+        if isinstance(root, Add):
+            return Change((*parts.values(), replace(root, inputs=names), neuron))
+        return Change((*parts.values(), neuron))
+
+
+def _synapse(ref: str, graph: Graph, taken: dict[str, Op], rank: int, reader: str) -> tuple[Op | None, Array | None]:
+    """The synapse without bias for one thing that a neuron sums, and the constant that was taken from it."""
+    part = graph.node(ref)
+    if isinstance(part, (Conv2d, Linear)):
+        return (part, None) if part.bias is None else (replace(part, bias=None), part.bias)
+    if isinstance(part, Diagonal):
+        return part, None
+    if isinstance(part, Affine):
+        if not constant_in_time(part.factor):
+            return None, None
+        weight = spread(part.factor, rank)[0]
+        diagonal = Diagonal(name=part.name, inputs=part.inputs, loc=part.loc, origin=part.origin, weight=weight)
+        return diagonal, None if is_all(part.shift, 0.0) else part.shift
+    if isinstance(part, (Input, Neuron, Gather, Delay)):
+        name = fresh_name(taken, f"{reader}_{part.name}")
+        ones = np.ones((1,) * rank)
+        return Diagonal(name=name, inputs=(ref,), loc=graph.by_name[reader].loc, origin=(reader,), weight=ones), None
+    return None, None

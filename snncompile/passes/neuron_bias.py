@@ -1,0 +1,32 @@
+"""A constant on a neuron's input current is a bias on its membrane."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from snncompile.ir.graph import Array
+from snncompile.ir.neuron import Neuron, at_step
+from snncompile.passes.arrays import compact, is_all, spread
+
+
+def add_current(neuron: Neuron, current: Array, steps: int, rank: int) -> Neuron:
+    """The neuron that reads ``x`` as this one read ``x + current``; ``current`` is per step, ``(1 | T, ...)``.
+
+        bias' = bias + gain * current                        without a synaptic current
+        bias' = bias + gain[t] * j[t],  j[t] = alpha[t] * j[t-1] + current[t],  j[-1] = 0     with one (j[t-1] if late)
+    """
+    if is_all(current, 0.0):
+        return neuron
+    added = spread(current, rank)
+    if neuron.alpha is not None:
+        alpha = spread(neuron.alpha, rank)
+        j = np.zeros(np.broadcast_shapes(added.shape[1:], alpha.shape[1:]))
+        filtered = []
+        for t in range(steps):
+            after = at_step(alpha, t) * j + at_step(added, t)
+            filtered.append(j if neuron.late_current else after)
+            j = after
+        added = np.stack(filtered)
+    return replace(neuron, bias=compact(spread(neuron.bias, rank) + spread(neuron.gain, rank) * added))
