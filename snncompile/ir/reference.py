@@ -8,6 +8,7 @@ where whole numbers below 2**24 (float32) and 2**53 (float64) are exact; the bou
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -162,7 +163,8 @@ def synapse(n: Op, args: list[Array], ranges: Mapping[str, tuple[int, int]]) -> 
     if isinstance(n, Conv2d):
         y = _convolve(x, n)
     elif isinstance(n, Linear):
-        y = _product(n.weight[None], x.reshape(len(x), -1).T[None, None])[0, 0].T
+        kind = _float_for(n.weight, x)
+        y = (x.reshape(len(x), -1).astype(kind) @ n.weight.T.astype(kind)).astype(np.int64)
     elif isinstance(n, Diagonal):
         y = x * n.weight.astype(np.int64)
     elif isinstance(n, Add):
@@ -177,26 +179,25 @@ def _convolve(x: Array, n: Conv2d) -> Array:
     """Cross-correlation: gather each kernel tap's pixels, then one matrix product per group."""
     top, bottom, left, right = n.padding
     x = x[:, :, max(-top, 0) : x.shape[2] - max(-bottom, 0), max(-left, 0) : x.shape[3] - max(-right, 0)]
-    x = np.pad(x, [(0, 0), (0, 0), (max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))])
+    x = np.pad(x, [(0, 0), (0, 0), (max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))]).swapaxes(0, 1)
     out, per_group, kh, kw = n.weight.shape
     (sh, sw), (dh, dw) = n.stride, n.dilation
     p, q = (x.shape[2] - dh * (kh - 1) - 1) // sh + 1, (x.shape[3] - dw * (kw - 1) - 1) // sw + 1
-    taps = np.empty((len(x), x.shape[1], kh * kw, p, q), dtype=np.float64)
+    weight = n.weight.reshape(n.groups, out // n.groups, -1)
+    taps = np.empty((x.shape[0], kh * kw, x.shape[1], p, q), dtype=_float_for(weight, x))
     for h in range(kh):
         for w in range(kw):
-            taps[:, :, h * kw + w] = x[:, :, h * dh : h * dh + sh * (p - 1) + 1 : sh, w * dw : w * dw + sw * (q - 1) + 1 : sw]
-    columns = taps.reshape(len(x), n.groups, per_group * kh * kw, p * q).swapaxes(0, 1)
-    return _product(n.weight.reshape(n.groups, out // n.groups, -1), columns).swapaxes(0, 1).reshape(len(x), out, p, q)
+            taps[:, h * kw + w] = x[:, :, h * dh : h * dh + sh * (p - 1) + 1 : sh, w * dw : w * dw + sw * (q - 1) + 1 : sw]
+    y = np.matmul(weight.astype(taps.dtype), taps.reshape(n.groups, per_group * kh * kw, -1))
+    return np.asarray(y.reshape(out, x.shape[1], p, q).swapaxes(0, 1).astype(np.int64, order="C"))
 
 
-def _product(weight: Array, columns: Array) -> Array:
-    """Integer matrix product ``(G, O, K) @ (G, N, K, P) -> (G, N, O, P)``, in the narrowest float that holds every partial sum."""
-    bound = float(np.abs(weight.astype(np.float64)).sum(axis=-1).max(initial=0)) * float(np.abs(columns).max(initial=0))
+def _float_for(weight: Array, x: Array) -> type[np.floating[Any]]:
+    """The narrowest float that holds every partial sum of products exactly."""
+    bound = float(np.abs(weight.astype(np.float64)).sum(axis=-1).max(initial=0)) * float(np.abs(x).max(initial=0))
     if bound >= 2**53:
         raise InternalError(f"a sum of up to {bound:g} is not exact in float64")
-    kind = np.float32 if bound < 2**24 else np.float64
-    out: Array = np.matmul(weight.astype(kind)[:, None], columns.astype(kind))
-    return out.astype(np.int64)
+    return np.float32 if bound < 2**24 else np.float64
 
 
 def _check(values: Array, allowed: tuple[int, int], what: str) -> None:

@@ -28,7 +28,7 @@ def dequantise(graph: Graph, result: QuantResult) -> Graph:
         shape = graph.shape(n.name)
         bias = whole.bias * whole.v_scale
         for p, e in zip(ports(result.graph, whole), whole.exponents, strict=True):
-            source = result.graph.by_name[p.source]
+            source = p.source
             if not isinstance(source, (IntInput, IntNeuron)):
                 raise InternalError(f"'{source.name}' sends no payload")
             payload = payload_of(source, (0, 0), result.graph.shape(source.name))

@@ -90,7 +90,7 @@ def _lower_all(work: _Work, neurons: list[Neuron]) -> None:
     """Lower populations whose sources are known until all are; a graded cycle starts from its calibrated range."""
     waiting, problems = list(neurons), []
     while waiting:
-        ready = next((n for n in waiting if all(p.source in work.payloads for p in ports(work.graph, n))), None)
+        ready = next((n for n in waiting if all(p.source.name in work.payloads for p in ports(work.graph, n))), None)
         if ready is None:
             stuck = next((n for n in waiting if n.name not in work.payloads and n.name in work.peaks), None)
             if stuck is None:
@@ -133,7 +133,7 @@ def _lower_one(work: _Work, n: Neuron) -> None:
         raise CompileError(Diagnostic("SNN305", what, n.loc))
     if n.name in work.payloads and graded is not None:
         graded = replace(graded, lsb=float(work.payloads[n.name].lsb))
-    arriving = [incoming(work.graph, p, work.payloads[p.source], shape[0]) for p in found]
+    arriving = [incoming(work.graph, p, work.payloads[p.source.name], shape[0]) for p in found]
     job = Job(neuron=n, ports=arriving, shape=shape, steps=work.graph.steps, graded=graded, target=work.target, options=work.options)
     low = lower(job)
     if n.name in work.payloads and graded is not None and float(low.neuron.out_scale) != graded.lsb:
