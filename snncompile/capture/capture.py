@@ -8,7 +8,7 @@ import torch
 
 from snncompile.capture.driver import Driver, Layout, detect, run
 from snncompile.capture.emit import Builder
-from snncompile.capture.expressions import Expressions
+from snncompile.capture.expressions import Expressions, leads
 from snncompile.capture.fold import check_replay, fold, normalise
 from snncompile.capture.recognise import Population, recognise
 from snncompile.capture.roll import Rolled, roll
@@ -58,7 +58,7 @@ def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: L
             break
     assert rolled is not None
     lead = len(traced_shape) - len(input_shape)
-    expressions = Expressions(rolled, lead)
+    expressions = Expressions(rolled, leads(rolled, lead, traced_shape))
     populations = recognise(rolled, expressions)
     builder = Builder(rolled, expressions, populations, name, steps)
     builder.input_shape, builder.traced_input = tuple(input_shape), traced_shape

@@ -54,7 +54,7 @@ class Builder:
     def shape(self, node: str) -> Shape:
         """A node's shape without batch and time axes."""
         raw = self.rolled.nodes[node]
-        return raw.shape[self.ex.lead :] or (1,)
+        return raw.shape[self.ex.lead.get(node, 1) :] or (1,)
 
     # values ---------------------------------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ class Builder:
             return self._move(raw)
         if op in LAYERS:
             return self._layer(raw, LAYERS[op](raw, self))
-        if op == "cat":
+        if op in ("cat", "stack"):
             return self._cat(raw)
         if self.ex.is_atom(node):
             raise self.impossible(raw, f"the operation '{raw.op}' has no place in a spiking network on a chip")
@@ -222,13 +222,13 @@ class Builder:
 
     def _cat(self, raw: Raw) -> str:
         """Concatenation: the sum of zero-padded gathers."""
-        parts, dim = raw.args[0], raw.args[1] if len(raw.args) > 1 else 0
+        parts = raw.args[0]
         shapes = [self.raw_shape(p) for p in parts]
         refs = []
         for k, part in enumerate(parts):
             pieces = [torch.zeros(s, dtype=torch.int64) for s in shapes]
             pieces[k] = torch.arange(1, prod(shapes[k]) + 1).reshape(shapes[k])
-            index = torch.cat(pieces, dim).numpy().reshape(self.shape(raw.name)) - 1
+            index = raw.function(pieces, *raw.args[1:], **raw.kwargs).numpy().reshape(self.shape(raw.name)) - 1
             refs.append(self._add(Gather(name=self._name(self._wish(raw, "part")), inputs=(self.argument(part),), index=index, loc=raw.loc)))
         return self._sum(raw, refs, self.shape(raw.name))
 

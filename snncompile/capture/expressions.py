@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from snncompile.capture.algebra import Expr, atom, constant, multiply, number, same_form, select, spike
 from snncompile.capture.roll import PerStep, Prev, Rolled
-from snncompile.capture.trace import Raw, Ref
+from snncompile.capture.trace import Raw, Ref, walk
 from snncompile.ir.graph import Array
 
 COMPARE = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -38,6 +38,39 @@ class Threshold:
     graded: bool = False
 
 
+def leads(rolled: Rolled, lead: int, input_shape: tuple[int, ...]) -> dict[str, int]:
+    """How many leading axes of each node's value are batch and time (all of length 1)."""
+    known = {rolled.input: lead}
+    shapes = {rolled.input: input_shape, **{name: raw.shape for name, raw in rolled.nodes.items()}}
+    for _ in range(len(rolled.nodes)):
+        before = len(known)
+        for name, raw in rolled.nodes.items():
+            sources = [leaf.name for leaf in walk(raw.args) if isinstance(leaf, (Ref, Prev)) and leaf.name in known]
+            if name not in known and (sources or base(raw) in RANKS):
+                known[name] = _lead(raw, shapes, known, sources)
+        if len(known) == before:
+            break
+    return known
+
+
+RANKS = {
+    "convolution": 3, "conv2d": 3, "avg_pool2d": 3, "_adaptive_avg_pool2d": 3, "adaptive_avg_pool2d": 3, "max_pool2d": 3,
+    "max_pool2d_with_indices": 3, "upsample_nearest2d": 3, "_upsample_nearest_exact2d": 3, "addmm": 1, "mm": 1, "linear": 1, "matmul": 1,
+}  # fmt: skip
+
+
+def _lead(raw: Raw, shapes: dict[str, tuple[int, ...]], known: dict[str, int], sources: list[str]) -> int:
+    shape = raw.shape
+    if base(raw) in RANKS:
+        return max(len(shape) - RANKS[base(raw)], 0)
+    source = max(sources, key=lambda s: len(shapes[s]))
+    inner = shapes[source][known[source] :]
+    if len(shape) >= len(inner) and shape[len(shape) - len(inner) :] == inner and all(n == 1 for n in shape[: len(shape) - len(inner)]):
+        return len(shape) - len(inner)
+    ones = next((k for k, n in enumerate(shape) if n != 1), len(shape))
+    return min(known[source], ones, max(len(shape) - 1, 0))
+
+
 @dataclass
 class Expressions:
     """Expands rolled nodes into expressions, down to atoms.
@@ -47,7 +80,7 @@ class Expressions:
     """
 
     rolled: Rolled
-    lead: int
+    lead: Mapping[str, int]
     settled: set[str] = field(default_factory=set)
     thresholds: dict[str, Threshold] = field(default_factory=dict)
     past_spikes: set[str] = field(default_factory=set)
@@ -55,7 +88,7 @@ class Expressions:
 
     def rank(self, name: str) -> int:
         """Number of axes of a node's value without batch and time axes."""
-        return max(len(self.rolled.nodes[name].shape) - self.lead, 1) if name in self.rolled.nodes else 1
+        return max(len(self.rolled.nodes[name].shape) - self.lead.get(name, 1), 1) if name in self.rolled.nodes else 1
 
     def settle(self, names: Iterable[str]) -> None:
         """From now on treat these nodes as atoms: their population is known."""

@@ -134,6 +134,7 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
                 values[source.name] = value
             alias[raw.name] = raw.args[0]
             continue
+        raw = _single(_item(raw, nodes))
         if _is_identity(raw, value, values):
             alias[raw.name] = raw.args[0]
             continue
@@ -147,6 +148,24 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
             raise fail("SNN114", "an output of the network does not depend on its input", help="return the output of the last layer")
         outputs.append([r.name for r in resolved])
     return Trace(nodes, trace.inputs, outputs, trace.per_step), constant
+
+
+def _item(raw: Raw, nodes: Mapping[str, Raw]) -> Raw:
+    """An item of a split or unbound tensor as one data movement."""
+    if raw.function is not operator.getitem or raw.args[0].name not in nodes:
+        return raw
+    source, k = nodes[raw.args[0].name], raw.args[1]
+    if not source.op.startswith(("unbind", "split", "chunk")):
+        return raw
+    return replace(raw, op="select.item", args=source.args, kwargs=source.kwargs, function=lambda *a, **kw: source.function(*a, **kw)[k])
+
+
+def _single(raw: Raw) -> Raw:
+    """A stack or concatenation of one tensor as a data movement."""
+    if not raw.op.startswith(("stack.", "cat.")) or len(raw.args[0]) != 1:
+        return raw
+    function = raw.function
+    return replace(raw, op="unsqueeze.single", args=(raw.args[0][0], *raw.args[1:]), function=lambda x, *a, **kw: function([x], *a, **kw))
 
 
 def _first(function: Callable[..., Any]) -> Callable[..., Any]:
