@@ -27,7 +27,7 @@ def run(
     *,
     record: Collection[str] = (),
     steps: int | None = None,
-    batch: int = 64,
+    batch: int = 16,
 ) -> dict[str, Array]:
     """Run an integer graph on a batch of samples, each from the initial state.
 

@@ -24,13 +24,15 @@ class _Grid:
 def quantise_input_op(op: Input, data: Array | None, bits: int) -> tuple[IntInput, str]:
     """The integer input and a sentence on where its grid comes from; ``data`` is calibration ``(N, T | 1, *size)``."""
     if data is not None and data.shape[2:] != op.size:
-        raise fail("SNN311", f"calibration data for '{op.name}' has samples of shape {data.shape[2:]}, the input takes {op.size}", loc=op.loc)
+        what = f"calibration data for '{op.name}' has samples of shape {data.shape[2:]}, the input takes {op.size}"
+        raise fail("SNN311", what, loc=op.loc)
     if op.grid > 0 and op.low is not None and op.high is not None:
         count = round((op.high - op.low) / op.grid) + 1
         if count <= 2**bits:
             return _on_grid(op, [_Grid(op.low, op.grid, count)]), f"input '{op.name}': {count} levels, as declared"
     if data is not None and (grids := _grids(data, op, bits)) is not None:
-        return _on_grid(op, grids), f"input '{op.name}': the calibration data lies on a grid of {max(g.count for g in grids)} levels, kept exactly"
+        count = max(g.count for g in grids)
+        return _on_grid(op, grids), f"input '{op.name}': the calibration data lies on a grid of {count} levels, kept exactly"
     if op.low is not None and op.high is not None:
         low, high, whence = op.low, op.high, "declared"
     elif data is not None and data.size:

@@ -36,6 +36,16 @@ class Lattices:
         return cls(min(n.exponents), _zeros(n.bias), reset, _zeros(n.v_init))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """The decays of a population: integer codes per step in units of 2**-bits, and how the current is used."""
+
+    leak: Array
+    alpha: Array | None
+    bits: int
+    late: bool
+
+
 def _zeros(values: Array) -> int:
     return trailing_zeros(values) if np.any(values) else _ZERO
 
@@ -48,26 +58,26 @@ def _loss(q: Array, bits: int) -> int:
     return max(max(0, bits - trailing_zeros(x)) for x in np.unique(nonzero))
 
 
-def missing_bits(leak: Array, alpha: Array | None, bits: int, reset: Reset, late: bool, steps: int, start: Lattices) -> int:
+def missing_bits(f: Factors, reset: Reset, steps: int, start: Lattices) -> int:
     """By how many bits the coarsest lattice falls short of whole membrane LSBs; 0 means that nothing is ever rounded."""
     v, i, worst = start.v_init, _ZERO, 0
     for t in range(steps):
         now = start.inputs
-        if alpha is not None:
-            decayed = min(i - _loss(at_step(alpha, t), bits), _ZERO)
+        if f.alpha is not None:
+            decayed = min(i - _loss(at_step(f.alpha, t), f.bits), _ZERO)
             worst = max(worst, -decayed)
             now = min(decayed, start.inputs)
-        used, i = (i if late and alpha is not None else now), now
-        decayed = min(v - _loss(at_step(leak, t), bits), _ZERO)
+        used, i = (i if f.late and f.alpha is not None else now), now
+        decayed = min(v - _loss(at_step(f.leak, t), f.bits), _ZERO)
         worst = max(worst, -decayed)
         m = min(decayed, used, start.bias)
         v = _ZERO if reset is Reset.STATELESS else m if reset is Reset.KEEP else min(m, start.reset)
     return worst
 
 
-def guard_bits_needed(leak: Array, alpha: Array | None, bits: int, reset: Reset, late: bool, steps: int, starts_at_zero: bool) -> int:
+def guard_bits_needed(f: Factors, reset: Reset, steps: int, *, starts_at_zero: bool) -> int:
     """The guard bits with which a population whose integers all lie on multiples of 2**F never rounds."""
-    return missing_bits(leak, alpha, bits, reset, late, steps, Lattices(0, 0, 0, _ZERO if starts_at_zero else 0))
+    return missing_bits(f, reset, steps, Lattices(0, 0, 0, _ZERO if starts_at_zero else 0))
 
 
-__all__ = ["Lattices", "guard_bits_needed", "missing_bits"]
+__all__ = ["Factors", "Lattices", "guard_bits_needed", "missing_bits"]

@@ -16,7 +16,7 @@ from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.numerics import half_even, snap
 from snncompile.quantize.bounds import Bounds, population_bounds
 from snncompile.quantize.graded import Graded, scale_output
-from snncompile.quantize.lattice import Lattices, guard_bits_needed, missing_bits
+from snncompile.quantize.lattice import Factors, Lattices, guard_bits_needed, missing_bits
 from snncompile.quantize.options import Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
 from snncompile.quantize.scales import Magnitudes, Scales, choose, magnitudes
@@ -44,6 +44,17 @@ class Lowered:
     weights: list[Array]
     report: PopulationReport
     payload: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """A job with weights of one width: what all attempts share."""
+
+    job: Job
+    width: int
+    measured: Magnitudes
+    leak: Array
+    alpha: Array | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +85,8 @@ def refusals(n: Neuron, target: Target) -> Iterator[Diagnostic]:
     """Everything about a neuron that the target cannot do faithfully."""
     if n.gain.shape[0] > 1 or np.any(n.gain != 1):
         yield Diagnostic(
-            "SNN304", f"'{n.name}' multiplies its input by a factor that {'changes from step to step' if n.gain.shape[0] > 1 else 'is not 1'}",
+            "SNN304",
+            f"'{n.name}' multiplies its input by a factor that {'changes from step to step' if n.gain.shape[0] > 1 else 'is not 1'}",
             n.loc, ("weights on the chip are constant, and a neuron has no multiplier for its input",),
             "fold the factor into leak, bias and threshold (Form B, possible where it is positive and spikes are binary)",
         )  # fmt: skip
@@ -104,47 +116,47 @@ def lower(job: Job) -> Lowered:
     bits = target.decay_fraction
     leak = np.zeros(1, dtype=np.int64) if n.reset is Reset.STATELESS else _decay_codes(n.leak, target)
     alpha = None if n.alpha is None else _decay_codes(n.alpha, target)
-    need = guard_bits_needed(leak, alpha, bits, n.reset, n.late_current, job.steps, not np.any(n.v_init))
+    f = Factors(leak, alpha, bits, n.late_current)
+    need = guard_bits_needed(f, n.reset, job.steps, starts_at_zero=not np.any(n.v_init))
     hopeless = _inexact_factors(job, leak, alpha)
     widths = [job.options.weight_bits]
     if job.options.pursue_exact == "always" and not hopeless:
         widths = list(range(job.options.weight_bits, 1, -1))
     fallback: _Attempt | None = None
     for width in widths:
-        measured = magnitudes(job.ports, 2 ** (width - 1) - 1)
-        base = _attempt(job, measured, width, 0, 0, leak, alpha)
+        plan = _Plan(job, width, magnitudes(job.ports, 2 ** (width - 1) - 1), leak, alpha)
+        base = _attempt(plan, 0, 0)
         if not base.fits:
             if width == widths[-1] and fallback is None:
                 raise _overflow(job, base)
             continue
         room = max(0, int(np.log2(max(1, target.membrane.high / max(1, base.bounds.peak)))) + 1)
         if not hopeless and room >= need:
-            best = _largest(job, measured, width, need, room, need, leak, alpha)
+            best = _largest(plan, room, need)
             if best is not None and not best.inexact:
                 return _finish(job, best)
         if fallback is None:
-            fallback = _largest(job, measured, width, 0, room, 0, leak, alpha) or base
+            fallback = _largest(plan, room, 0) or base
     assert fallback is not None
     return _finish(job, fallback)
 
 
-def _largest(
-    job: Job, measured: Magnitudes, width: int, least: int, room: int, lattice: int, leak: Array, alpha: Array | None
-) -> _Attempt | None:
-    """The attempt with the most guard bits, at least ``least``, whose bounds fit."""
-    for f in range(room, least - 1, -1):
-        attempt = _attempt(job, measured, width, f, lattice, leak, alpha)
+def _largest(plan: _Plan, room: int, lattice: int) -> _Attempt | None:
+    """The attempt with the most guard bits, at least those of the lattice, whose bounds fit."""
+    for f in range(room, lattice - 1, -1):
+        attempt = _attempt(plan, f, lattice)
         if attempt.fits:
             return attempt
     return None
 
 
-def _attempt(job: Job, measured: Magnitudes, width: int, f: int, lattice: int, leak: Array, alpha: Array | None) -> _Attempt:
+def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     """Everything for F guard bits and integers on multiples of 2**G."""
+    job, width, leak, alpha = plan.job, plan.width, plan.leak, plan.alpha
     n, target, ndim = job.neuron, job.target, len(job.shape)
     codes = 2 ** (width - 1) - 1
     scales = choose(
-        measured, _channel_theta(n, job.shape), codes=codes, guard_bits=f, lattice=lattice,
+        plan.measured, _channel_theta(n, job.shape), codes=codes, guard_bits=f, lattice=lattice,
         shared=n.fire is Fire.NONE and job.graded is None, cap=target.membrane.high if f else target.membrane.high // 2,
     )  # fmt: skip
     weights, accumulators = [], []
@@ -261,7 +273,8 @@ def _rounds(job: Job, neuron: IntNeuron, f: int) -> str:
     reason = _inexact_factors(job, neuron.leak, neuron.alpha)
     if reason:
         return reason
-    short = missing_bits(neuron.leak, neuron.alpha, neuron.decay_bits, neuron.reset, neuron.late_current, job.steps, Lattices.of(neuron))
+    factors = Factors(neuron.leak, neuron.alpha, neuron.decay_bits, neuron.late_current)
+    short = missing_bits(factors, neuron.reset, job.steps, Lattices.of(neuron))
     return f"its bounds leave {f} guard bits, T = {job.steps} needs {f + short}" if short else ""
 
 
