@@ -67,9 +67,7 @@ def run_plan(
         for name, array in inputs.items():
             np.save(given / f"{name}.npy", array, allow_pickle=False)
         arguments = [str(RUNNER / "run.py"), "--plan", str(plan_folder.absolute()), "--inputs", str(given), "--out", str(results)]
-        run = run_guest(
-            chosen.path, arguments + (["--fused"] if fused else []), scratch=scratch, timeout_s=timeout_s, progress=progress
-        )
+        run = run_guest(chosen.path, arguments + (["--fused"] if fused else []), scratch=scratch, timeout_s=timeout_s, progress=progress)
         traces = LavaTraces({name: _trace(results, name) for name in _populations(plan_folder)})
     traces.seconds, traces.step_seconds, traces.interpreter = time.monotonic() - started, run.step_seconds, chosen
     return traces
@@ -121,5 +119,3 @@ def _trace(folder: Path, name: str) -> PopulationTrace:
     except (OSError, ValueError) as error:
         raise fail("SNN507", f"the Lava guest left no readable result for population '{name}': {error}", help="run again") from error
     return PopulationTrace(payload, membrane)
-
-

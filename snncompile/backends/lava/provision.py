@@ -138,7 +138,14 @@ def _uv(uv: Path, *arguments: str) -> list[str]:
     command = [str(uv), *arguments]
     try:  # away from any project, whose settings uv would obey
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=UV_SECONDS, check=False, env=env, cwd=tempfile.gettempdir(), stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            cwd=tempfile.gettempdir(),
+            timeout=UV_SECONDS,
         )
     except subprocess.TimeoutExpired:
         return [f"uv {arguments[0]} did not end within {UV_SECONDS:g} s"]

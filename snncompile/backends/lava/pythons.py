@@ -51,7 +51,14 @@ def ask(python: Path, *, lava: bool) -> About | str:
     env = clean_environment() | {"OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False, env=env, cwd=tempfile.gettempdir(), stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            cwd=tempfile.gettempdir(),
+            timeout=PROBE_SECONDS,
         )
     except subprocess.TimeoutExpired:
         return f"did not answer within {PROBE_SECONDS:g} s"

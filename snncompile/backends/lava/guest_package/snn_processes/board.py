@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .plan import InputError, PlanError, RangeViolation
+from .reporter import error_event
 
 KINDS = {PlanError: "plan", InputError: "input", RangeViolation: "range"}
 
@@ -40,16 +40,12 @@ class Board:
 
     def fail(self, k: int, error: Exception, where: str) -> None:
         """Store the traceback of the exception being handled and raise the flag."""
-        report = {
-            "event": "error",
-            "kind": KINDS.get(type(error), "exception"),
-            "population": self.names[k],
-            "message": f"{where}: {error}" if type(error) in KINDS else f"{where}: {type(error).__name__}: {error}",
-            "traceback": traceback.format_exc(),
-        }
+        kind = KINDS.get(type(error), "exception")
+        message = f"{where}: {error}" if type(error) in KINDS else f"{where}: {type(error).__name__}: {error}"
+        report = error_event(kind, message, population=self.names[k], traceback=traceback.format_exc())
         path = self.scratch / f"error-{k}.json"
         path.with_suffix(".tmp").write_text(json.dumps(report), encoding="utf-8")
-        os.replace(path.with_suffix(".tmp"), path)
+        path.with_suffix(".tmp").replace(path)  # atomic: the runner reads it at any time
         self._cells[-1] = 1
 
     def errors(self) -> list[dict[str, Any]]:

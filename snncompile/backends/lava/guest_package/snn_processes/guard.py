@@ -6,13 +6,14 @@ and semaphores carry the run's token in their name, so that whoever outlives the
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import secrets
+import shutil
 import signal
 import sys
-from collections.abc import Callable
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,12 @@ def protect_children() -> None:
     os.register_at_fork(after_in_child=in_child)
 
 
-def on_terminate(action: Callable[[], None]) -> None:
-    """Run ``action`` and exit on SIGTERM."""
+def on_terminate(token: str, scratch: Path) -> None:
+    """On SIGTERM (``kill``, or the supervisor's end) clean up and exit."""
 
     def handler(_signal: int, _frame: Any) -> None:
-        action()
+        kill_everything(token)
+        shutil.rmtree(scratch, ignore_errors=True)
         os._exit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, handler)
@@ -72,10 +74,8 @@ def kill_everything(token: str) -> None:
         child.kill()
     tracker = getattr(getattr(resource_tracker, "_resource_tracker", None), "_pid", None)
     if tracker:
-        try:
+        with contextlib.suppress(OSError):
             os.kill(tracker, signal.SIGKILL)
-        except OSError:
-            pass
     for pattern in (f"psm_{token}_*", f"sem.mp{token}-*"):
         for path in Path("/dev/shm").glob(pattern):  # noqa: S108 - the kernel's own folder
             path.unlink(missing_ok=True)

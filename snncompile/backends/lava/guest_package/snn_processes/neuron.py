@@ -50,7 +50,8 @@ class NeuronState:
         if q.size == 1 and int(q.reshape(-1)[0]) == 1 << self.bits:
             return x
         size = (np.abs(x) * q) >> self.bits
-        return np.where(x < 0, -size, size)
+        signed: np.ndarray = np.where(x < 0, -size, size)
+        return signed
 
     def fire(self, m: np.ndarray, t: int) -> np.ndarray:
         """Payload of membrane ``m``."""
@@ -58,20 +59,25 @@ class NeuronState:
         if spec.fire == "none":
             return m
         if spec.fire == "step":
-            return (m >= at(spec.threshold, t)).astype(np.int64)
-        scaled = shift_half_even((m - at(spec.threshold, t)) * spec.multiplier, spec.shift)
-        return np.clip(scaled, 0, spec.payload_max)
+            fired: np.ndarray = (m >= at(spec.threshold, t)).astype(np.int64)
+            return fired
+        scaled: np.ndarray = shift_half_even((m - at(spec.threshold, t)) * spec.multiplier, spec.shift)
+        limited: np.ndarray = np.clip(scaled, 0, spec.payload_max)
+        return limited
 
     def reset(self, m: np.ndarray, n: np.ndarray, t: int) -> np.ndarray:
         """Membrane that stays after payload ``n`` was sent."""
         spec = self.spec
+        v: np.ndarray = m  # keep
         if spec.reset == "subtract":
-            return m - at(spec.reset_amount, t) * n
-        if spec.reset == "set":
-            return np.where(n > 0, at(spec.reset_value, t), m)
-        if spec.reset == "clamp":
-            return np.minimum(m, at(spec.threshold, t))
-        return m if spec.reset == "keep" else np.zeros_like(m)
+            v = m - at(spec.reset_amount, t) * n
+        elif spec.reset == "set":
+            v = np.where(n > 0, at(spec.reset_value, t), m)
+        elif spec.reset == "clamp":
+            v = np.minimum(m, at(spec.threshold, t))
+        elif spec.reset == "stateless":
+            v = np.zeros_like(m)
+        return v
 
 
 def at(parameter: np.ndarray, t: int) -> np.ndarray:
@@ -87,7 +93,8 @@ def shift_half_even(x: np.ndarray, bits: int) -> np.ndarray:
     floor = x >> bits
     rest, half = x - (floor << bits), 1 << (bits - 1)
     up = (rest > half) | ((rest == half) & (floor & 1 == 1))
-    return floor + up
+    rounded: np.ndarray = floor + up
+    return rounded
 
 
 def check(x: np.ndarray, allowed: Range, what: str) -> None:

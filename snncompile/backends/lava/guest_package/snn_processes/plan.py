@@ -193,13 +193,14 @@ class _Reader:
         fire, reset = row["fire"], row["reset"]
         _require(fire in FIRE, f"'{name}': unknown fire {fire!r}")
         _require(reset in RESET, f"'{name}': unknown reset {reset!r}")
-        needed = ({"threshold"} if fire != "none" or reset == "clamp" else set()) | {"subtract": {"reset_amount"}, "set": {"reset_value"}}.get(reset, set())
-        for key in needed:
-            _require(bool(row.get(key)), f"'{name}': fire {fire}, reset {reset} need '{key}'")
+        needs = {"threshold": fire != "none" or reset == "clamp", "reset_amount": reset == "subtract", "reset_value": reset == "set"}
+        for key, needed in needs.items():
+            _require(not needed or bool(row.get(key)), f"'{name}': fire {fire}, reset {reset} need '{key}'")
 
         def per_step(key: str, default: int) -> np.ndarray:
             array = self.tensor(row[key]).astype(np.int64) if row.get(key) else np.full((1,), default, np.int64)
-            _require(array.ndim > 0 and array.shape[0] in (1, self.steps), f"'{name}': {key} has leading axis {array.shape[:1]}, not 1 or {self.steps}")
+            leading = array.shape[0] if array.ndim else 0
+            _require(leading in (1, self.steps), f"'{name}': {key} has a leading axis of {leading}, not 1 or {self.steps}")
             _broadcasts(array.shape[1:], shape, f"'{name}': {key}")
             return array
 
@@ -234,7 +235,7 @@ class _Reader:
         path = (self.folder / name).resolve()
         _require(self.folder in path.parents, f"{name!r} points out of the plan folder")
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
             raise PlanError(f"cannot read {name}: {error.strerror or error}") from error
         except (ValueError, EOFError) as error:
@@ -250,7 +251,8 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _integer(value: Any, what: str, low: int, high: int = INT32 - 1) -> int:
-    _require(isinstance(value, int) and not isinstance(value, bool) and low <= value <= high, f"{what} is {value!r}, not an integer in {low}..{high}")
+    good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    _require(good, f"{what} is {value!r}, not an integer in {low}..{high}")
     return int(value)
 
 

@@ -18,13 +18,13 @@ from .synapse import make_synapse
 class Engine:
     """Everything a population does in one hardware step, without any Lava: ``update`` first, then ``deliver``."""
 
-    def __init__(self, plan: Plan, population: Population, samples: int, largest: dict[str, int], dense: frozenset[int], out: Path) -> None:
+    def __init__(
+        self, plan: Plan, population: Population, *, samples: int, largest: dict[str, int], dense: frozenset[int], out: Path
+    ) -> None:
         self.plan, self.population, self.samples = plan, population, samples
         self.neuron = NeuronState(plan, population)
         self.lines = [DelayLine(p, k in dense) for k, p in enumerate(population.ports)]
-        self.synapses = {
-            k: make_synapse(p, population.shape, largest[p.source]) for k, p in enumerate(population.ports) if k not in dense
-        }
+        self.synapses = {k: make_synapse(p, population.shape, largest[p.source]) for k, p in enumerate(population.ports) if k not in dense}
         self.payloads = np.load(out / f"{population.name}.payload.npy", mmap_mode="r+", allow_pickle=False)
         self.membranes = np.load(out / f"{population.name}.membrane.npy", mmap_mode="r+", allow_pickle=False)
 
@@ -37,8 +37,8 @@ class Engine:
 
     def update(self, h: int, dense: dict[int, np.ndarray]) -> np.ndarray | None:
         """Do hardware step ``h``; ``dense`` holds what built-in Dense processes sent, by port. Return the payload or None for zeros."""
-        for k, accumulator in dense.items():
-            self.lines[k].push(accumulator.reshape(self.population.shape))
+        for k, sent in dense.items():
+            self.lines[k].push(sent.reshape(self.population.shape))
         arrived = [line.pop() for line in self.lines]
         slot = self.slot(h)
         if slot is None:
@@ -47,7 +47,7 @@ class Engine:
         if t == 0:
             self.neuron.start_sample()
         a = np.zeros(self.population.shape, np.int64)
-        for port, accumulator in zip(self.population.ports, arrived):
+        for port, accumulator in zip(self.population.ports, arrived, strict=True):
             if accumulator is not None and t >= port.model_delay:  # before that, the delay reaches into the previous sample
                 a += accumulator.astype(np.int64, copy=False) << port.exponent
         n = self.neuron.step(t, a)

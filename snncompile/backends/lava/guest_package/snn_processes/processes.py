@@ -50,7 +50,7 @@ class PopulationModel(PyLoihiProcessModel):  # type: ignore[misc]
                 if self.engine is None:
                     self.engine = Engine(**params["engine"], dense=dense)
                 payload = self.engine.update(h, received)
-            except Exception as error:  # noqa: BLE001 - an exception that leaves run_spk hangs Lava for ever
+            except Exception as error:  # one that leaves run_spk hangs Lava for ever
                 board.fail(index, error, self.where(h))
         self.out.send(self.silence if payload is None else payload.reshape(-1))
         for k in range(params["ports"]):
@@ -60,7 +60,7 @@ class PopulationModel(PyLoihiProcessModel):  # type: ignore[misc]
             if self.engine is not None and k in self.engine.synapses and not board.failed:
                 try:
                     self.engine.deliver(k, arrived)
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:
                     board.fail(index, error, self.where(h))
         board.advance(index)
 
@@ -74,11 +74,15 @@ class PopulationModel(PyLoihiProcessModel):  # type: ignore[misc]
         return f"hardware step {h}" if slot is None else f"sample {slot[0]}, step {slot[1]} (hardware step {h})"
 
 
+def _on_cpu(process: type, model: type) -> Any:
+    return implements(proc=process, protocol=LoihiProtocol)(requires(CPU)(tag("bit_accurate_loihi", "fixed_pt")(model)))
+
+
 def population_model(ports: int) -> type:
     """Model class with ``ports`` input ports: Lava wants each declared on the class."""
     declared = {f"in_{k}": LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24) for k in range(ports)}
-    model = type(f"PopulationModel{ports}", (PopulationModel,), declared)
-    return _on_cpu(PopulationProcess)(model)
+    model: type = _on_cpu(PopulationProcess, type(f"PopulationModel{ports}", (PopulationModel,), declared))
+    return model
 
 
 class SourceProcess(AbstractProcess):  # type: ignore[misc]
@@ -90,6 +94,9 @@ class SourceProcess(AbstractProcess):  # type: ignore[misc]
         self.s_out = OutPort(shape=(size,))
 
 
+@implements(proc=SourceProcess, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("bit_accurate_loihi", "fixed_pt")
 class SourceModel(PyLoihiProcessModel):  # type: ignore[misc]
     """Model of SourceProcess: reads the (memory-mapped) array in place."""
 
@@ -105,13 +112,3 @@ class SourceModel(PyLoihiProcessModel):  # type: ignore[misc]
             self.s_out.send(np.zeros(params["size"], np.int32))
         else:
             self.s_out.send(data[sample, t if data.shape[1] > 1 else 0].reshape(-1))
-
-
-def _on_cpu(process: type) -> Any:
-    def decorate(model: type) -> Any:
-        return implements(proc=process, protocol=LoihiProtocol)(requires(CPU)(tag("bit_accurate_loihi", "fixed_pt")(model)))
-
-    return decorate
-
-
-SourceModel = _on_cpu(SourceProcess)(SourceModel)

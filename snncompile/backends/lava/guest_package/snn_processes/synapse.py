@@ -73,7 +73,7 @@ def _linear(port: Port, source: tuple[int, ...], shape: tuple[int, ...], exact: 
     n_in = int(np.prod(source))
     if port.weight.ndim != 2 or port.weight.shape[1] != n_in:
         raise PlanError(f"{where}: linear weight {port.weight.shape} does not fit {n_in} inputs")
-    weight = np.ascontiguousarray(port.weight, dtype=exact)
+    weight: np.ndarray = np.ascontiguousarray(port.weight, dtype=exact)
     return lambda x: (weight @ x.reshape(-1).astype(exact)).astype(np.int64), weight.shape[0]
 
 
@@ -95,10 +95,10 @@ def _conv2d(port: Port, source: tuple[int, ...], shape: tuple[int, ...], exact: 
     out_h, out_w = (padded_h - dh * (kh - 1) - 1) // sh + 1, (padded_w - dw * (kw - 1) - 1) // sw + 1
     if min(padded_h, padded_w, out_h, out_w) < 1:
         raise PlanError(f"{where}: conv2d leaves no output: {out_h} x {out_w}")
-    weight = np.ascontiguousarray(port.weight, dtype=exact).reshape(groups, outputs // groups, per_group * kh * kw)
-    buffer = np.zeros((channels, padded_h, padded_w), exact)
-    inside = np.s_[:, max(top, 0) : max(top, 0) + height - max(-top, 0) - max(-bottom, 0), max(left, 0) : max(left, 0) + width - max(-left, 0) - max(-right, 0)]
-    kept = np.s_[:, max(-top, 0) : height - max(-bottom, 0), max(-left, 0) : width - max(-right, 0)]
+    weight: np.ndarray = np.ascontiguousarray(port.weight, dtype=exact).reshape(groups, outputs // groups, per_group * kh * kw)
+    buffer: np.ndarray = np.zeros((channels, padded_h, padded_w), exact)
+    kept = np.s_[:, max(-top, 0) : height - max(-bottom, 0), max(-left, 0) : width - max(-right, 0)]  # negative padding crops
+    inside = np.s_[:, max(top, 0) : padded_h - max(bottom, 0), max(left, 0) : padded_w - max(right, 0)]
     sc, sy, sx = buffer.strides
     windows = np.lib.stride_tricks.as_strided(
         buffer, (channels, kh, kw, out_h, out_w), (sc, dh * sy, dw * sx, sh * sy, sw * sx), writeable=False
@@ -107,6 +107,7 @@ def _conv2d(port: Port, source: tuple[int, ...], shape: tuple[int, ...], exact: 
     def apply(x: np.ndarray) -> np.ndarray:
         buffer[inside] = x.reshape(source)[kept]
         columns = windows.reshape(groups, per_group * kh * kw, out_h * out_w)
-        return (weight @ columns).astype(np.int64)
+        sums: np.ndarray = (weight @ columns).astype(np.int64)
+        return sums
 
     return apply, outputs * out_h * out_w

@@ -1,0 +1,118 @@
+"""The command line of the runner: load, build, run, report, clean up."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import guard
+from .board import Board
+from .data import load_inputs, prepare_records
+from .plan import InputError, Plan, PlanError, load_plan
+from .reporter import Failure, Reporter, error_event
+from .watch import Watch
+
+
+def main(here: Path) -> int:
+    """Run with the arguments of the command line; ``here`` is the default plan folder. Return the exit status."""
+    args = _arguments(here)
+    reporter = Reporter(args.events)
+    scratch = Path(tempfile.mkdtemp(prefix="snn-"))
+    tempfile.tempdir = str(scratch)  # for the sockets of multiprocessing, which would stay behind after a kill
+    try:
+        _run(args, reporter, scratch)
+        return 0
+    except Failure as failure:
+        for event in failure.events:
+            reporter.failure(event)
+        return failure.status
+    except KeyboardInterrupt:
+        reporter.say("interrupted")
+        return 128 + signal.SIGINT
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _arguments(here: Path) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run.py", description="Run this spiking program on Lava's CPU simulator.")
+    parser.add_argument("--inputs", type=Path, required=True, help="folder of <input>.npy, integers [samples, T or 1, *shape]")
+    parser.add_argument("--out", type=Path, required=True, help="folder for <population>.payload.npy and .membrane.npy")
+    parser.add_argument("--plan", type=Path, default=here, help="folder of plan.json (default: the folder of run.py)")
+    parser.add_argument("--samples", type=int, default=1, help="number of samples, only for a plan without inputs")
+    parser.add_argument("--fused", action="store_true", help="never use Lava's built-in Dense: fewer processes, same bits")
+    parser.add_argument("--events", action="store_true", help="print JSON lines for a supervisor, and end when it does")
+    return parser.parse_args()
+
+
+def _run(args: argparse.Namespace, reporter: Reporter, scratch: Path) -> None:
+    started, parent, token = time.monotonic(), os.getppid(), guard.run_token()
+    if args.events:
+        guard.die_with_parent(signal.SIGTERM)
+    guard.mark_shared_memory(token)
+    guard.protect_children()
+    guard.on_terminate(token, scratch)
+    try:
+        plan, inputs = _load(args)
+        samples = next(iter(inputs.values())).shape[0] if inputs else args.samples
+        total = plan.hardware_steps(samples)
+        args.out.mkdir(parents=True, exist_ok=True)
+        prepare_records(plan, samples, args.out)
+        board = Board([p.name for p in plan.populations], scratch)
+        process = _start(plan, inputs, samples, args, board)
+        reporter.progress(0, total)
+        stepping = time.monotonic()
+        Watch(process, board, total, reporter, parent if args.events else 0).wait()
+        seconds = time.monotonic() - stepping
+    except Failure:
+        raise
+    except Exception as error:
+        raise Failure(error_event("exception", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())) from error
+    finally:
+        guard.kill_everything(token)
+    reporter.progress(total, total)
+    reporter.emit(event="done", seconds=time.monotonic() - started, step_seconds=seconds)
+    if not args.events:
+        reporter.say(f"{samples} samples x {plan.steps} steps, {total} hardware steps in {seconds:.2f} s")
+        _summarise(plan, args.out, reporter)
+
+
+def _load(args: argparse.Namespace) -> tuple[Plan, dict[str, np.ndarray]]:
+    try:
+        plan = load_plan(args.plan)
+        return plan, load_inputs(plan, args.inputs)
+    except PlanError as error:
+        raise Failure(error_event("plan", str(error)), status=2) from error
+    except InputError as error:
+        raise Failure(error_event("input", str(error)), status=2) from error
+
+
+def _start(plan: Plan, inputs: dict[str, np.ndarray], samples: int, args: argparse.Namespace, board: Board) -> Any:
+    """Compile the Lava network and start it without waiting; return one of its processes."""
+    from lava.magma.core.run_conditions import RunSteps  # noqa: PLC0415 - a second to import; a wrong plan is reported before
+
+    from .network import Network  # noqa: PLC0415
+
+    process, config = Network(plan, inputs, samples, args.out, board, builtin=not args.fused).build()
+    # A channel never holds more than one message: each is received in the time step in which it was sent.
+    process.create_runtime(run_cfg=config, compile_config={"pypy_channel_size": 2})
+    process.runtime.start(RunSteps(num_steps=plan.hardware_steps(samples), blocking=False))
+    return process
+
+
+def _summarise(plan: Plan, out: Path, reporter: Reporter) -> None:
+    for population in plan.populations:
+        payload = np.load(out / f"{population.name}.payload.npy", mmap_mode="r")
+        shape = "x".join(map(str, population.shape))
+        percent = 100 * np.count_nonzero(payload) / payload.size
+        mark = "  <- output" if population.name in plan.outputs else ""
+        reporter.say(f"  {population.name:24} {shape:>12}  non-zero payloads {percent:6.2f} %{mark}")
+    reporter.say(f"results in {out}: <population>.payload.npy, <population>.membrane.npy")
