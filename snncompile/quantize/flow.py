@@ -14,9 +14,10 @@ from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Add, Delay, Input
 from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import ports
+from snncompile.quantize.admit import normalise, refusals
 from snncompile.quantize.graded import Graded
 from snncompile.quantize.inputs import quantise_input_op
-from snncompile.quantize.lower import Job, Lowered, lower, normalise, refusals
+from snncompile.quantize.lower import Job, Lowered, lower
 from snncompile.quantize.options import Options, QuantResult
 from snncompile.quantize.payload import SPIKE_LSB, Payload, incoming, initial_payload, payload_of
 from snncompile.target import Target
@@ -49,6 +50,9 @@ def quantize(
     found = [d for n in neurons for d in refusals(n, target)]
     if found:
         raise CompileError(found)
+    missing = [n.name for n in graph.nodes if isinstance(n, Input) and calibration is not None and n.name not in calibration]
+    if missing:
+        raise CompileError([Diagnostic("SNN311", f"calibration data has nothing for input '{name}'") for name in missing])
     work = _Work(graph=graph, target=target, options=chosen, peaks=_graded_peaks(graph, neurons, calibration))
     notes = []
     for op in graph.nodes:
@@ -132,7 +136,7 @@ def _lower_one(work: _Work, n: Neuron) -> None:
         what = f"'{n.name}' sends its membrane on and clamps it, a graded output is relative to the clamp"
         raise CompileError(Diagnostic("SNN305", what, n.loc))
     if n.name in work.payloads and graded is not None:
-        graded = replace(graded, lsb=float(work.payloads[n.name].lsb))
+        graded = replace(graded, lsb=float(work.payloads[n.name].lsb), fixed=True)
     arriving = [incoming(work.graph, p, work.payloads[p.source.name], shape[0]) for p in found]
     job = Job(neuron=n, ports=arriving, shape=shape, steps=work.graph.steps, graded=graded, target=work.target, options=work.options)
     low = lower(job)
@@ -141,7 +145,7 @@ def _lower_one(work: _Work, n: Neuron) -> None:
     work.lowered[n.name] = low
     work.made[n.name] = low.neuron
     for p, q in zip(found, low.weights, strict=True):
-        work.made[p.synapse.name] = replace(p.synapse, weight=q.astype(np.int8))
+        work.made[p.synapse.name] = replace(p.synapse, weight=q.astype(np.min_scalar_type(-work.target.weight.high)))
     if n.name not in work.payloads:
         work.payloads[n.name] = payload_of(low.neuron, low.payload, shape)
 

@@ -14,11 +14,12 @@ from snncompile.target import Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """What a graded payload must be like: its range (``low`` is 0 or ``-high``), and its LSB if calibration fixed one."""
+    """A graded payload: its range (``low`` is 0 or ``-high``), its LSB if calibrated, and whether readers rely on that LSB."""
 
     low: int
     high: int
     lsb: float | None = None
+    fixed: bool = False
 
 
 def scale_output(
@@ -33,10 +34,10 @@ def scale_output(
     base = replace(n, fire="relu", payload_min=g.low, payload_max=most)
     lsb = np.broadcast_to(n.v_scale, n.v_scale.shape).reshape(-1)
     f = min(n.exponents)
-    reach = bounds.peak if g.low else max(1, bounds.membrane[1] - int(n.threshold.min()))
+    reach = max(map(abs, bounds.membrane)) if g.low else max(1, bounds.membrane[1] - int(n.threshold.min()))
     whole = min(map(trailing_zeros, (n.bias, n.threshold, n.v_init))) >= f and n.reset.value in ("stateless", "keep")
     flat_leak = bool(np.all((n.leak == 0) | (n.leak == 2**n.decay_bits))) and n.alpha is None
-    if np.all(lsb == lsb[0]) and whole and flat_leak and (reach >> f) <= most:
+    if not g.fixed and np.all(lsb == lsb[0]) and whole and flat_leak and (reach >> f) <= most:
         out = float(lsb[0]) * 2.0**f
         scaled = replace(base, multiplier=np.ones_like(n.v_scale, dtype=np.int64), shift=f, out_scale=np.asarray(out))
     else:

@@ -26,8 +26,8 @@ class Options:
 
     def check(self, widest: int) -> None:
         """Raise CompileError SNN310 for a width that makes no sense on a target whose weights have ``widest`` bits."""
-        for label, value, high in (("weight_bits", self.weight_bits, widest), ("input_bits", self.input_bits, 16), ("payload_bits", self.payload_bits, 16)):
-            low = 2 if label == "weight_bits" else 1
+        for label, low, high in (("weight_bits", 2, widest), ("input_bits", 1, 16), ("payload_bits", 1, 16)):
+            value = getattr(self, label)
             if not low <= value <= high:
                 raise fail("SNN310", f"{label} is {value}, it must lie in {low}..{high}")
         if self.pursue_exact not in ("auto", "always"):

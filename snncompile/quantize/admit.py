@@ -1,0 +1,60 @@
+"""Which neurons the integers can keep faithfully, and the form they take first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from snncompile.errors import Diagnostic
+from snncompile.ir.graph import Array
+from snncompile.ir.neuron import Fire, Neuron, Reset
+from snncompile.numerics import half_even
+from snncompile.target import Target
+
+
+def normalise(n: Neuron) -> Neuron:
+    """The same neuron with its reset in the form that integers keep: a clamp of spikes is a reset to the threshold."""
+    if n.fire is Fire.RELU and n.reset is Reset.SUBTRACT and np.all(n.reset_amount == 1):
+        return replace(n, reset=Reset.CLAMP)
+    if n.fire is Fire.NONE and n.reset is Reset.SUBTRACT and np.all(n.reset_amount == 1):
+        return replace(n, reset=Reset.STATELESS)
+    if n.fire is Fire.NONE and n.reset is Reset.SUBTRACT and not np.any(n.reset_amount):
+        return replace(n, reset=Reset.KEEP)
+    if n.spiking and n.reset is Reset.CLAMP:
+        return replace(n, reset=Reset.SET, reset_value=n.theta)
+    return n
+
+
+def refusals(n: Neuron, target: Target) -> Iterator[Diagnostic]:
+    """Everything about a neuron that the target cannot do faithfully."""
+    if n.gain.shape[0] > 1 or np.any(n.gain != 1):
+        yield Diagnostic(
+            "SNN304",
+            f"'{n.name}' multiplies its input by a factor that {'changes from step to step' if n.gain.shape[0] > 1 else 'is not 1'}",
+            n.loc, ("weights on the chip are constant, and a neuron has no multiplier for its input",),
+            "fold the factor into leak, bias and threshold (Form B, possible where it is positive and spikes are binary)",
+        )  # fmt: skip
+    if n.fire.value not in target.fire or n.reset.value not in target.reset:
+        help_ = f"{target.name} fires by {', '.join(sorted(target.fire))} and resets by {', '.join(sorted(target.reset))}"
+        yield Diagnostic("SNN305", f"'{n.name}' fires by {n.fire.value} and resets by {n.reset.value}", n.loc, (), help_)
+    if n.fire is Fire.NONE and n.reset is Reset.SUBTRACT:
+        yield Diagnostic("SNN308", f"'{n.name}' subtracts a fraction of its own membrane from it", n.loc, (), "express it as a leak")
+    factors = {"current decay": n.alpha} if n.reset is Reset.STATELESS else {"leak": n.leak, "current decay": n.alpha}
+    for label, value in factors.items():
+        if value is not None and not target.decay.fits(decay_codes(value, target)):
+            worst = float(value.reshape(-1)[np.abs(value).argmax()])
+            limit = target.decay.high / 2**target.decay_fraction
+            yield Diagnostic(
+                "SNN303", f"'{n.name}': {label} {worst:g} lies outside -{limit:g}..{limit:g}", n.loc,
+                (target.cite("formats.decay"),), "retrain with a smaller factor, or keep this layer on the host",
+            )  # fmt: skip
+
+
+def decay_codes(value: Array, target: Target) -> Array:
+    """Leaks in the target's units, nearest."""
+    return half_even(value * 2.0**target.decay_fraction)
+
+
+__all__ = ["decay_codes", "normalise", "refusals"]

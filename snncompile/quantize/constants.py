@@ -1,0 +1,85 @@
+"""Biases, thresholds, resets: a neuron's constants in membrane LSBs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from snncompile.ir.graph import Array, Shape
+from snncompile.ir.integer import IntNeuron
+from snncompile.ir.neuron import Fire, Neuron, Reset
+from snncompile.numerics import half_even, snap
+from snncompile.quantize.graded import Graded
+from snncompile.target import Target
+
+
+def integers(n: Neuron, graded: Graded | None, shape: Shape, *, lsb: Array, lattice: int) -> tuple[dict[str, Any], str]:
+    """Threshold, reset and initial membrane as integers; and which of those that must be exact is not."""
+    ndim = len(shape)
+    misses = ""
+
+    def place(label: str, values: Array) -> Array:
+        nonlocal misses
+        exact, whole = snap(values * 2.0**-lattice)
+        if not np.all(whole):
+            off = float(np.abs(values - half_even(exact) * 2.0**lattice).max())
+            misses = misses or f"the {label} lies {off:.3g} membrane LSB off the integers"
+        return half_even(exact) << lattice
+
+    steps_to_theta, whole = snap(aligned(n.theta, ndim) / lsb)
+    if n.spiking:
+        above = np.floor(steps_to_theta) + 1
+        threshold = np.where(whole & (n.fire is Fire.STEP_GE), steps_to_theta, above).astype(np.int64)
+    elif n.fire is Fire.NONE and n.reset is not Reset.CLAMP:
+        threshold = np.zeros((1,) * (ndim + 1), dtype=np.int64)
+    else:
+        threshold = place("threshold", steps_to_theta) if n.reset is Reset.CLAMP else half_even(steps_to_theta)
+    zero = np.zeros((1,) * (ndim + 1), dtype=np.int64)
+    amount, value = zero, zero
+    if n.reset is Reset.SUBTRACT and n.spiking:
+        amount = place("reset amount", aligned(n.reset_amount, ndim) / lsb)
+    elif n.reset is Reset.SUBTRACT:
+        unit = 1.0 if graded is None or graded.lsb is None else graded.lsb
+        amount = half_even(aligned(n.reset_amount, ndim) * unit / lsb)
+        misses = "it is reset by its rounded graded output"
+    elif n.reset is Reset.SET:
+        value = place("reset value", aligned(n.reset_value, ndim) / lsb)
+        if n.fire is Fire.RELU or graded is not None:
+            misses = "it is reset where its rounded graded output is not 0"
+    v_init = place("initial membrane", aligned(n.v_init[None], ndim)[0] / lsb)
+    return {"threshold": threshold, "reset_amount": amount, "reset_value": value, "v_init": v_init}, misses
+
+
+def channel_theta(n: Neuron, shape: Shape) -> Array:
+    """The magnitude per channel that scales are tied to: the threshold, else the reset amount or value."""
+    candidates = [n.theta] if n.fire in (Fire.STEP_GE, Fire.STEP_GT, Fire.RELU) or n.reset is Reset.CLAMP else []
+    candidates += {Reset.SUBTRACT: [n.reset_amount] if n.spiking else [], Reset.SET: [n.reset_value]}.get(n.reset, [])
+    for values in candidates:
+        if np.any(values):
+            full = np.broadcast_to(np.abs(aligned(values, len(shape))), (values.shape[0], *shape))
+            return np.asarray(np.moveaxis(full, 1, 0).reshape(shape[0], -1).max(axis=1))
+    return np.zeros(shape[0])
+
+
+def aligned(values: Array, ndim: int) -> Array:
+    """A per-step field with all its axes: (1 | T, ...) with ``ndim`` axes after the first."""
+    return values.reshape(values.shape[0], *(1,) * (ndim + 1 - values.ndim), *values.shape[1:])
+
+
+def on_lattice(values: Array, lattice: int) -> Array:
+    """The nearest multiples of 2**G, per position only where positions differ."""
+    q = half_even(values * 2.0**-lattice) << lattice
+    for axis in range(2, q.ndim):
+        if np.all(q == q.take([0], axis=axis)):
+            q = q.take([0], axis=axis)
+    return q
+
+
+def constants_fit(n: IntNeuron, target: Target) -> bool:
+    """A step threshold out of reach is no overflow, but it must still be a number that the chip can hold."""
+    values = (n.bias, n.threshold, n.reset_amount, n.reset_value, n.v_init)
+    return all(target.membrane.fits(v) for v in values)
+
+
+__all__ = ["aligned", "channel_theta", "constants_fit", "integers", "on_lattice"]
