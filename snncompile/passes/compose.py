@@ -1,4 +1,4 @@
-"""Two linear maps in a row as one: convolution or dense layer behind a depthwise convolution, dense behind dense."""
+"""Two linear maps in a row as one: two convolutions of which one is depthwise, or a dense layer behind a depthwise convolution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_depthwise(op: Conv2d) -> bool:
 
 
 def composed(outer: Conv2d, inner: Conv2d, x: Shape, mid: Shape, out: Shape) -> tuple[Conv2d, Array | None] | str:
-    """One convolution for ``outer(inner(x))``, ``inner`` depthwise, both without bias; and the index of a crop in front of it.
+    """One convolution for ``outer(inner(x))``, one of them depthwise, both without bias; and the index of a crop in front of it.
 
     Kernel ``d2 * s1 * (k2 - 1) + d1 * (k1 - 1) + 1``, stride ``s1 * s2``. Exact only if the rows that ``outer`` takes for padding
     of the middle map would be zero in the merged convolution too; otherwise the reason why not is returned.
@@ -36,13 +36,16 @@ def composed(outer: Conv2d, inner: Conv2d, x: Shape, mid: Shape, out: Shape) -> 
         if axis is None:
             return f"windows at the border overlap {name} that the padding of '{outer.name}' hides"
         axes.append(axis)
-    groups = outer.groups
-    o, per_group, kh, kw = outer.weight.shape
+    o, _, kh, kw = outer.weight.shape
     (ih, iw), (s1h, s1w) = inner.weight.shape[2:], inner.stride
     (d1h, d1w), (d2h, d2w) = inner.dilation, outer.dilation
     size = (d2h * s1h * (kh - 1) + d1h * (ih - 1) + 1, d2w * s1w * (kw - 1) + d1w * (iw - 1) + 1)
+    if is_depthwise(inner):
+        groups, per_group = outer.groups, outer.weight.shape[1]
+        taps = np.repeat(inner.weight.reshape(groups, per_group, ih, iw), o // groups, axis=0)
+    else:
+        groups, per_group, taps = inner.groups, inner.weight.shape[1], inner.weight
     weight = np.zeros((o, per_group, *size))
-    taps = np.repeat(inner.weight.reshape(groups, per_group, ih, iw), o // groups, axis=0)
     for a in range(kh):
         for b in range(kw):
             top, left = a * d2h * s1h, b * d2w * s1w
@@ -50,7 +53,7 @@ def composed(outer: Conv2d, inner: Conv2d, x: Shape, mid: Shape, out: Shape) -> 
             columns = slice(left, left + d1w * (iw - 1) + 1, d1w)
             weight[:, :, rows, columns] += outer.weight[:, :, a, b, None, None] * taps
     conv = replace(
-        outer, weight=weight, bias=None, stride=(s1h * outer.stride[0], s1w * outer.stride[1]), dilation=(1, 1),
+        outer, weight=weight, bias=None, groups=groups, stride=(s1h * outer.stride[0], s1w * outer.stride[1]), dilation=(1, 1),
         padding=(*axes[0].pad, *axes[1].pad),
     )  # fmt: skip
     if all(axis.first == 0 and axis.last == n - 1 for axis, n in zip(axes, x[1:], strict=True)):

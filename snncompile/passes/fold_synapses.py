@@ -17,6 +17,7 @@ class FoldSynapses(RewritePass):
     """Fold a synapse into the synapse that reads it.
 
     conv2d(depthwise(x))  ->  conv2d(x)     average pooling: conv3x3 s1 p1 behind AP2 is conv6x6 s2 p2, each tap / 4
+    depthwise(conv2d(x))  ->  conv2d(x)     pooling of currents; the inner convolution has no other reader
     linear(depthwise(x))  ->  linear(x)     each weight repeated over its window
     linear(linear(x))     ->  linear(x)     if the product has no more weights than both factors
 
@@ -35,7 +36,8 @@ class FoldSynapses(RewritePass):
             return None
         if isinstance(inner, Linear):
             return self._behind_dense(op, inner, graph)
-        if not is_depthwise(inner):
+        pooled = isinstance(op, Conv2d) and is_depthwise(op) and graph.sole_reader(inner.name) is op
+        if not is_depthwise(inner) and not pooled:
             return Refusal(op.name, f"'{inner.name}' mixes channels; both together would be larger than apart")
         x, mid, out = graph.shape(inner.inputs[0]), graph.shapes[inner.name], graph.shapes[op.name]
         if isinstance(op, Linear):

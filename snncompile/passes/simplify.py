@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snncompile.ir.graph import Graph, Op, fresh_name
-from snncompile.ir.linear_ops import Add, Affine, Gather
+from snncompile.ir.linear_ops import Add, Affine, Delay, Gather
 from snncompile.passes.arrays import is_all
 from snncompile.passes.base import Change, Refusal, RewritePass, inherit
 
@@ -21,6 +21,7 @@ class Simplify(RewritePass):
     gather(x), same shape and order    ->  x
     add(x)                             ->  x
     add(a, add(b, c)), sole reader     ->  add(a, b, c)
+    two equal gathers or delays of x   ->  one
     add(x, x, y)                       ->  add(affine(x) factor 2, y)
     """
 
@@ -32,6 +33,9 @@ class Simplify(RewritePass):
             return Change(redirect={op.name: op.inputs[0]})
         if isinstance(op, Gather) and op.index.shape == graph.shape(op.inputs[0]) and op.is_reshape:
             return Change(redirect={op.name: op.inputs[0]})
+        if isinstance(op, (Gather, Delay)):
+            twin = next((n for n in graph.readers_of[graph.node(op.inputs[0]).name] if n is not op and _same_wiring(n, op)), None)
+            return None if twin is None else Change((inherit(twin, op),), {op.name: twin.name})
         if not isinstance(op, Add):
             return None
         if len(op.inputs) == 1:
@@ -49,3 +53,12 @@ class Simplify(RewritePass):
             scaled = Affine(name=name, inputs=(ref,), loc=op.loc, origin=op.origin or (op.name,), factor=factor, shift=shift)
             return Change((scaled, replace(op, inputs=(name, *(r for r in op.inputs if r != ref)))))
         return None
+
+
+def _same_wiring(one: Op, other: Op) -> bool:
+    """Whether both are the same gather or the same delay of the same value."""
+    if one.inputs != other.inputs:
+        return False
+    if isinstance(one, Gather) and isinstance(other, Gather):
+        return np.array_equal(one.index, other.index)
+    return isinstance(one, Delay) and isinstance(other, Delay) and bool(np.all(one.initial == other.initial))
