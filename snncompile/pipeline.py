@@ -1,0 +1,152 @@
+"""The whole flow as one readable function: capture, passes, quantise, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from snncompile.capture.capture import Captured, capture
+from snncompile.errors import fail
+from snncompile.ir.graph import Array, Graph, Op
+from snncompile.ir.linear_ops import Input
+from snncompile.ir.neuron import Neuron
+from snncompile.mapping.schedule import Schedule, schedule
+from snncompile.passes import PassRecord, check_population_form, run_passes
+from snncompile.quantize import Options, QuantResult, quantize
+from snncompile.target import Target, load_target
+
+if TYPE_CHECKING:
+    import torch
+
+Layout = Literal["step", "TB", "BT"]
+Readout = Literal["sum", "mean", "last"]
+Progress = Callable[[str], None]
+PROBES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """A compiled network with everything that is known about it.
+
+    captured     the network as read off PyTorch's execution        float_graph  after the passes, in population form
+    passes       what each pass did, and its measured error         result       the integer graph and its proofs
+    schedule     hardware time of every population                  settings     how to capture the same model again
+    """
+
+    name: str
+    target: Target
+    captured: Captured
+    float_graph: Graph
+    passes: tuple[PassRecord, ...]
+    result: QuantResult
+    schedule: Schedule
+    readout: Readout
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def graphs(self) -> dict[str, Graph]:
+        """The network at every stage."""
+        return {"captured": self.captured.graph, "folded": self.float_graph, "integer": self.result.graph}
+
+
+def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, ...)
+    model: torch.nn.Module,
+    *,
+    target: str = "loihi2-sim",
+    input_shape: tuple[int, ...],
+    steps: int,
+    layout: Layout = "step",
+    calibration: Mapping[str, Array] | Array | None = None,
+    input_range: tuple[float, float, float] | None = None,
+    options: Options | None = None,
+    readout: Readout = "sum",
+    name: str = "network",
+    progress: Progress | None = None,
+) -> Compiled:
+    """Compile a PyTorch network for a target.
+
+    model        any module whose spiking dynamics can be read off its execution; left as it is
+    input_shape  of one sample at one step
+    steps        T, time steps per sample
+    calibration  real samples, ``(N, *input_shape)`` (constant over the steps) or ``(N, T, *input_shape)``, or several inputs by name
+    input_range  (low, high, grid) of the raw input where known: 8-bit images are (0, 255, 1)
+    raises       CompileError, each with the user's source line, the limit and a way out
+    """
+    say = progress or (lambda _: None)
+    chip = load_target(target)
+    chosen = options or Options()
+    say("capturing the network by running it")
+    captured = capture(model, input_shape=tuple(input_shape), steps=steps, layout=layout, name=name)
+    graph, samples = describe_input(captured.graph, calibration, input_range)
+    captured = replace(captured, graph=graph)
+    say("folding")
+    folded, records = fold(graph, samples)
+    say("quantising and proving bounds")
+    result = quantize(folded, chip, calibration=samples or None, options=chosen)
+    say("scheduling")
+    return Compiled(
+        name=name, target=chip, captured=captured, float_graph=folded, passes=records, result=result, schedule=schedule(result.graph),
+        readout=readout,
+        settings={
+            "input_shape": list(input_shape), "steps": steps, "layout": layout,
+            "input_range": None if input_range is None else list(input_range),
+            "options": {f: getattr(chosen, f) for f in ("weight_bits", "input_bits", "payload_bits", "pursue_exact")},
+        },
+    )  # fmt: skip
+
+
+def fold(graph: Graph, samples: Mapping[str, Array]) -> tuple[Graph, tuple[PassRecord, ...]]:
+    """Run the passes, measured on a probe: real samples where there are some, else random values in the input's range."""
+    probe = {n.name: samples[n.name][:PROBES] if n.name in samples else random_input(n, graph.steps) for n in graph.of(Input) if isinstance(n, Input)}
+    folded, records = run_passes(graph, probe=probe)
+    check_population_form(folded)
+    return folded, records
+
+
+def random_input(n: Input, steps: int, samples: int = PROBES, seed: int = 0) -> Array:
+    """Seeded samples in an input's range (0..1 where it is unknown), on its grid: ``(N, T | 1, *size)``."""
+    generator = np.random.default_rng(seed)
+    low, high = (0.0, 1.0) if n.low is None or n.high is None else (n.low, n.high)
+    values = generator.uniform(low, high, (samples, 1 if n.static else steps, *n.size))
+    return np.clip(low + np.rint((values - low) / n.grid) * n.grid, low, high) if n.grid else values
+
+
+def describe_input(
+    graph: Graph, calibration: Mapping[str, Array] | Array | None, input_range: tuple[float, float, float] | None
+) -> tuple[Graph, dict[str, Array]]:
+    """Bring calibration samples to ``(N, T | 1, *size)`` by input, and write what is known of the range into the graph."""
+    inputs = [n for n in graph.nodes if isinstance(n, Input)]
+    given: Mapping[str, Array] = {}
+    if calibration is not None:
+        given = calibration if isinstance(calibration, Mapping) else {inputs[0].name: calibration}
+    samples = {n.name: with_time_axis(np.asarray(given[n.name]), n, graph.steps) for n in inputs if n.name in given}
+    low, high, grid = input_range or (None, None, 0.0)
+
+    def describe(op: Op) -> Op:
+        if not isinstance(op, Input):
+            return op
+        known = {"low": low, "high": high, "grid": grid} if input_range is not None else {}
+        return replace(op, **known, static=op.static or (op.name in samples and samples[op.name].shape[1] == 1))  # type: ignore[arg-type]
+
+    return graph.map_nodes(describe), samples
+
+
+def with_time_axis(x: Array, n: Input, steps: int) -> Array:
+    """Samples as ``(N, T | 1, *size)``; raises CompileError SNN102 if they have another shape."""
+    if x.shape[1:] == n.size:
+        return x[:, None]
+    if x.shape[2:] == n.size and x.shape[1] in (1, steps):
+        return x
+    raise fail(
+        "SNN102",
+        f"the data has shape {list(x.shape)}, the network's input '{n.name}' wants [N, {', '.join(map(str, n.size))}]"
+        f" or [N, {steps}, {', '.join(map(str, n.size))}]",
+        help="one sample per row; put a time axis of length T behind it where the input changes from step to step",
+    )
+
+
+def neurons(graph: Graph) -> list[Neuron]:
+    """The populations of a float graph."""
+    return [n for n in graph.nodes if isinstance(n, Neuron)]
