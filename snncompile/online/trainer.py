@@ -129,6 +129,7 @@ class Trainer:
         self, net: nn.Module, train: Images, test: Images, history: list[dict[str, float]], seconds: float, *, interrupted: bool = False
     ) -> Checkpoint:
         cfg = self.config
+        one_image = train[0][:1].to(cfg.device).float()
         training = self.facts | asdict(cfg) | {"train_samples": len(train[0]), "test_samples": len(test[0])}
         training |= {"history": list(history), "seconds": round(seconds, 1), "torch": str(torch.__version__), "interrupted": interrupted}
         if history and not interrupted:
@@ -140,7 +141,7 @@ class Trainer:
             steps=cfg.steps,
             input={"shape": list(train[0].shape[1:]), "layout": "step", "dtype": "uint8", "low": 0, "high": 255},
             readout="sum",
-            classes=int(self.arch_args.get("num_classes", 10)),
+            classes=summed_logits(net.eval(), direct_coding(one_image, 1)).shape[1],
             training=training,
             state_dict=net.state_dict(),
         )
