@@ -90,7 +90,7 @@ def _check(plan_folder: Path, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
     wanted = {i["name"] for i in _read(plan_folder, "inputs")}
     for name in sorted(wanted ^ set(inputs)):
         what = "is missing" if name in wanted else "is not an input of this plan"
-        raise fail("SNN504", f"input '{name}' {what}", notes=[f"inputs of the plan: {', '.join(sorted(wanted)) or 'none'}"])
+        raise fail("SNN504", f"input '{name}' {what}", help=f"the plan's inputs are: {', '.join(sorted(wanted)) or 'none'}")
     for name, array in inputs.items():
         if array.dtype.kind not in "iub":
             raise fail("SNN504", f"input '{name}' holds {array.dtype}, not integers", help="quantise it with the program's input scale")

@@ -44,7 +44,9 @@ def write_plan(folder: Path, graph: Graph, schedule: Schedule, store: Store | No
         "decay_bits": decay_bits.pop(),
         "membrane": _range(graph, "membrane"),
         "payload": _range(graph, "payload"),
-        "inputs": [{"name": n.name, "shape": list(n.size), "depth": schedule.depth[n.name]} for n in graph.nodes if isinstance(n, IntInput)],
+        "inputs": [
+            {"name": n.name, "shape": list(n.size), "depth": schedule.depth[n.name]} for n in graph.nodes if isinstance(n, IntInput)
+        ],
         "populations": [_population(graph, schedule, n, keep) for n in populations],
         "outputs": sorted({ref.partition(".")[0] for ref in graph.outputs.values()}),
     }
@@ -104,7 +106,9 @@ def _with_initial_payloads(graph: Graph, n: IntNeuron, incoming: tuple[Port, ...
         if not any(np.any(v) for v in initials):
             continue
         if n.alpha is not None:
-            raise fail("SNN511", f"'{n.name}' filters a current that starts from a non-zero delayed value, which Lava's plan cannot say", loc=n.loc)
+            raise fail(
+                "SNN511", f"'{n.name}' filters a current that starts from a non-zero delayed value, which Lava's plan cannot say", loc=n.loc
+            )
         grown = np.broadcast_to(bias, (graph.steps, *np.broadcast_shapes(bias.shape[1:], shape))).copy()
         for t, initial in enumerate(reversed(initials)):
             value = initial[None].astype(np.int64)

@@ -82,7 +82,12 @@ class _Guest:
     def _start(self) -> subprocess.Popen[bytes]:
         folder = self.scratch / "tmp"
         folder.mkdir()
-        env = clean_environment() | {TOKEN: self.token, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+        env = clean_environment() | {
+            TOKEN: self.token,
+            "SNNCOMPILE_LAVA_PARENT": str(os.getpid()),
+            "SNNCOMPILE_LAVA_SCRATCH": str(self.scratch),
+            "TMPDIR": str(folder),
+        }
         try:
             with self.log.open("wb") as log:
                 return subprocess.Popen(

@@ -20,6 +20,8 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 TOKEN_VARIABLE = "SNNCOMPILE_LAVA_RUN"  # noqa: S105 - a name, not a secret
+PARENT_VARIABLE = "SNNCOMPILE_LAVA_PARENT"
+SCRATCH_VARIABLE = "SNNCOMPILE_LAVA_SCRATCH"
 
 
 def run_token() -> str:
@@ -57,12 +59,32 @@ def protect_children() -> None:
     os.register_at_fork(after_in_child=in_child)
 
 
+def supervisor() -> int:
+    """Return the process id of the supervisor that started this run, or 0."""
+    value = os.environ.get(PARENT_VARIABLE, "")
+    return int(value) if value.isdigit() else 0
+
+
+def follow_supervisor() -> bool:
+    """End when the supervisor does; return False when it is gone already."""
+    die_with_parent(signal.SIGTERM)
+    return os.getppid() == supervisor()
+
+
+def remove_scratch(own: Path) -> None:
+    """Remove the runner's temporary folder, and the supervisor's when that cannot do it any more."""
+    shutil.rmtree(own, ignore_errors=True)
+    left = os.environ.get(SCRATCH_VARIABLE)
+    if left and os.getppid() != supervisor():
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def on_terminate(token: str, scratch: Path) -> None:
     """On SIGTERM (``kill``, or the supervisor's end) clean up and exit."""
 
     def handler(_signal: int, _frame: Any) -> None:
         kill_everything(token)
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch(scratch)
         os._exit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, handler)

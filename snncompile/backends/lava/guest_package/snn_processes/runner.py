@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import signal
 import tempfile
 import time
@@ -39,7 +37,7 @@ def main(here: Path) -> int:
         reporter.say("interrupted")
         return 128 + signal.SIGINT
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        guard.remove_scratch(scratch)
 
 
 def _arguments(here: Path) -> argparse.Namespace:
@@ -49,17 +47,17 @@ def _arguments(here: Path) -> argparse.Namespace:
     parser.add_argument("--plan", type=Path, default=here, help="folder of plan.json (default: the folder of run.py)")
     parser.add_argument("--samples", type=int, default=1, help="number of samples, only for a plan without inputs")
     parser.add_argument("--fused", action="store_true", help="never use Lava's built-in Dense: fewer processes, same bits")
-    parser.add_argument("--events", action="store_true", help="print JSON lines for a supervisor, and end when it does")
+    parser.add_argument("--events", action="store_true", help="print JSON lines for a supervisor")
     return parser.parse_args()
 
 
 def _run(args: argparse.Namespace, reporter: Reporter, scratch: Path) -> None:
-    started, parent, token = time.monotonic(), os.getppid(), guard.run_token()
-    if args.events:
-        guard.die_with_parent(signal.SIGTERM)
+    started, token = time.monotonic(), guard.run_token()
     guard.mark_shared_memory(token)
     guard.protect_children()
     guard.on_terminate(token, scratch)
+    if guard.supervisor() and not guard.follow_supervisor():
+        raise Failure(error_event("orphan", "the supervisor is gone"))
     try:
         plan, inputs = _load(args)
         samples = next(iter(inputs.values())).shape[0] if inputs else args.samples
@@ -70,7 +68,7 @@ def _run(args: argparse.Namespace, reporter: Reporter, scratch: Path) -> None:
         process = _start(plan, inputs, samples, args, board)
         reporter.progress(0, total)
         stepping = time.monotonic()
-        Watch(process, board, total, reporter, parent if args.events else 0).wait()
+        Watch(process, board, total, reporter, guard.supervisor()).wait()
         seconds = time.monotonic() - stepping
     except Failure:
         raise
