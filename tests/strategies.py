@@ -85,7 +85,7 @@ def affine(b: Builder, ref: str) -> str:
 
 def diagonal(b: Builder, ref: str) -> str:
     """A diagonal synapse."""
-    return b.add(Diagonal, None, inputs=(ref,), weight=b.per_step(b.shapes[ref])[0])
+    return b.add(Diagonal, None, inputs=(ref,), weight=np.asarray(b.per_step(b.shapes[ref])[0]))
 
 
 def pool(b: Builder, ref: str) -> str:

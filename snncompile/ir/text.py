@@ -218,7 +218,8 @@ class _Line:
         while at < end:
             match = TOKEN.match(raw, at)
             if match is None:
-                self.wrong("SNN220", f"column {at + 1}: cannot read {raw[at : at + 12]!r}")
+                rest = raw[at:].lstrip()
+                self.wrong("SNN220", f"column {len(raw) - len(rest) + 1}: cannot read {rest[:12]!r}")
             kind = str(match.lastgroup)
             self.tokens.append((kind, match.group(kind)))
             at = match.end()
@@ -344,6 +345,8 @@ class _Line:
         if hint is None or label in COMMON:
             self.wrong("SNN222", f"'{cls.kind}' has no field '{label}'")
         if isinstance(hint, type) and issubclass(hint, Enum):
+            bare = {None: "none", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
+            value = value if bare is None else _Bare(bare)
             if not isinstance(value, _Bare) or value not in [m.value for m in hint]:
                 self.wrong("SNN224", f"'{label}' is {value!r}, expected one of {', '.join(str(m.value) for m in hint)}")
             return hint(str(value))

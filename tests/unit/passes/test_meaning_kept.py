@@ -1,0 +1,76 @@
+"""Passes keep the meaning: judged here with ``overrides``, independently of the evidence that the manager collects."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import graphs, random_input
+
+from snncompile.ir.graph import Graph, validate
+from snncompile.ir.interpret import interpret
+from snncompile.ir.linear_ops import Input
+from snncompile.ir.neuron import Neuron
+from snncompile.ir.population import ports
+from snncompile.passes import DEFAULT, Pass, check_population_form, run_passes
+from snncompile.passes.lift import DiagonalToAffine, PoolToConv
+from snncompile.passes.linear_loops import BreakLinearLoops
+from snncompile.passes.prune import Prune
+
+PASSES = tuple({p.name: p for part in DEFAULT for p in (part if isinstance(part, tuple) else (part,))}.values())
+PREPARE = (Prune(), BreakLinearLoops(), PoolToConv(), DiagonalToAffine())
+
+
+def assert_same_membranes(before: Graph, after: Graph, x: dict[str, np.ndarray]) -> None:
+    """Every population that both have, fed with the payloads of the first, has the same membranes, and so have the outputs."""
+    names = [n.name for n in before.of(Neuron) if n.name in after.by_name]
+    refs = [n + port for n in names for port in ("", ".m", ".v")]
+    free = interpret(before, x, record=refs)
+    fed = {r: free[r] for r in refs}
+    first = interpret(before, x, record=refs, overrides=fed)
+    second = interpret(after, x, record=refs, overrides=fed)
+    for n in names:
+        flipped = np.cumsum(first[n] != second[n], axis=1) > 0 if before.by_name[n].spiking else np.zeros(first[n].shape, bool)
+        clean = np.ones(first[n].shape, bool)
+        clean[:, 1:] = ~flipped[:, :-1]
+        m = first[f"{n}.m"]
+        assert np.abs(second[f"{n}.m"] - m)[clean].max(initial=0.0) <= 1e-9 * max(np.abs(m).max(), 1e-300), n
+    for label, ref in before.outputs.items():
+        if ref not in refs:
+            scale = max(np.abs(first[label]).max(), 1e-300)
+            assert np.abs(second[label] - first[label]).max() <= 1e-9 * scale, label
+
+
+@pytest.mark.parametrize("step", PASSES, ids=lambda p: p.name)
+@settings(max_examples=25, deadline=None)
+@given(graph=graphs(), seed=st.integers(0, 9))
+def test_every_pass_alone_keeps_all_membranes(step: Pass, graph, seed):
+    for p in PREPARE:
+        graph = p.run(graph)
+    after = step.run(graph)
+    validate(after)
+    assert_same_membranes(graph, after, random_input(graph, seed))
+
+
+@settings(max_examples=120, deadline=None)
+@given(graph=graphs(18), seed=st.integers(0, 9))
+def test_every_random_graph_reaches_population_form_with_the_same_membranes(graph, seed):
+    x = random_input(graph, seed)
+    after, records = run_passes(graph, probe=x)
+    check_population_form(after)
+    assert_same_membranes(graph, after, x)
+    for n in after.of(Neuron):
+        assert ports(after, n)
+        assert all(port.source.name in after.by_name for port in ports(after, n))
+    assert all(r.membrane_error <= r.bound for r in records)
+    assert [n.name for n in graph.of(Input)] == [n.name for n in after.of(Input)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(graph=graphs(18))
+def test_the_pipeline_is_idempotent_and_deterministic(graph):
+    x = random_input(graph, 0)
+    once, records = run_passes(graph, probe=x)
+    again, _ = run_passes(graph, probe=x)
+    assert [(n.name, n.inputs, n.origin) for n in once.nodes] == [(n.name, n.inputs, n.origin) for n in again.nodes]
+    twice, records = run_passes(once, probe=x)
+    assert {n.name for n in once.of(Neuron)} == {n.name for n in twice.of(Neuron)}
