@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,28 +15,44 @@ from snncompile.quantize.graded import Graded
 from snncompile.target import Target
 
 
-def integers(n: Neuron, graded: Graded | None, shape: Shape, *, lsb: Array, lattice: int) -> tuple[dict[str, Any], str]:
-    """Threshold, reset and initial membrane as integers; and which of those that must be exact is not."""
-    ndim = len(shape)
+@dataclass(frozen=True, slots=True, eq=False)
+class Constants:
+    """Threshold, reset and initial membrane as integers by field name.
+
+    misses       which of those that must be exact for exact dynamics is not, as a sentence; empty if all are
+    never        some threshold lies beyond the membrane's format and was lowered to this value, which no membrane may reach
+    """
+
+    fields: dict[str, Any]
+    misses: str
+    never: int | None
+
+
+def integers(n: Neuron, graded: Graded | None, shape: Shape, *, lsb: Array, lattice: int, limit: int) -> Constants:
+    """A neuron's constants for one membrane LSB, resets on multiples of 2**lattice; ``limit`` is the largest membrane."""
+    ndim, top = len(shape), limit >> lattice << lattice
     misses = ""
+    zero = np.zeros((1,) * (ndim + 1), dtype=np.int64)
 
     def place(label: str, values: Array) -> Array:
         nonlocal misses
-        exact, whole = snap(values * 2.0**-lattice)
+        exact, whole = snap(np.where(far, 0.0, values) * 2.0**-lattice)
         if not np.all(whole):
-            off = float(np.abs(values - half_even(exact) * 2.0**lattice).max())
+            off = float(np.abs(exact - half_even(exact)).max()) * 2.0**lattice
             misses = misses or f"the {label} lies {off:.3g} membrane LSB off the integers"
         return half_even(exact) << lattice
 
     steps_to_theta, whole = snap(aligned(n.theta, ndim) / lsb)
-    if n.spiking:
-        above = np.floor(steps_to_theta) + 1
-        threshold = np.where(whole & (n.fire is Fire.STEP_GE), steps_to_theta, above).astype(np.int64)
-    elif n.fire is Fire.NONE and n.reset is not Reset.CLAMP:
-        threshold = np.zeros((1,) * (ndim + 1), dtype=np.int64)
+    far = steps_to_theta > top - 1
+    if n.fire is Fire.NONE and n.reset is not Reset.CLAMP:
+        threshold, far = zero, np.zeros_like(far)
+    elif n.spiking:
+        above = np.floor(np.minimum(steps_to_theta, top - 1)) + 1
+        threshold = np.where(whole & ~far & (n.fire is Fire.STEP_GE), np.minimum(steps_to_theta, top), above).astype(np.int64)
+    elif n.reset is Reset.CLAMP:
+        threshold = np.where(far, top, place("threshold", steps_to_theta))
     else:
-        threshold = place("threshold", steps_to_theta) if n.reset is Reset.CLAMP else half_even(steps_to_theta)
-    zero = np.zeros((1,) * (ndim + 1), dtype=np.int64)
+        threshold = half_even(np.minimum(steps_to_theta, top))
     amount, value = zero, zero
     if n.reset is Reset.SUBTRACT and n.spiking:
         amount = place("reset amount", aligned(n.reset_amount, ndim) / lsb)
@@ -47,8 +64,11 @@ def integers(n: Neuron, graded: Graded | None, shape: Shape, *, lsb: Array, latt
         value = place("reset value", aligned(n.reset_value, ndim) / lsb)
         if n.fire is Fire.RELU or graded is not None:
             misses = "it is reset where its rounded graded output is not 0"
+    never = top if np.any(far) else None
+    far = np.zeros((1,) * ndim, dtype=bool)
     v_init = place("initial membrane", aligned(n.v_init[None], ndim)[0] / lsb)
-    return {"threshold": threshold, "reset_amount": amount, "reset_value": value, "v_init": v_init}, misses
+    fields = {"threshold": threshold, "reset_amount": amount, "reset_value": value, "v_init": v_init}
+    return Constants(fields, misses, never)
 
 
 def channel_theta(n: Neuron, shape: Shape) -> Array:
@@ -82,4 +102,4 @@ def constants_fit(n: IntNeuron, target: Target) -> bool:
     return all(target.membrane.fits(v) for v in values)
 
 
-__all__ = ["aligned", "channel_theta", "constants_fit", "integers", "on_lattice"]
+__all__ = ["Constants", "aligned", "channel_theta", "constants_fit", "integers", "on_lattice"]

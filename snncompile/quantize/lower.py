@@ -116,7 +116,7 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     codes = 2 ** (width - 1) - 1
     scales = choose(
         plan.measured, channel_theta(n, job.shape), codes=codes, guard_bits=f, lattice=lattice,
-        shared=n.fire is Fire.NONE and job.graded is None, cap=2**62 if f else target.membrane.high // 2,
+        shared=n.fire is Fire.NONE and job.graded is None,
     )  # fmt: skip
     weights, accumulators = [], []
     column = (-1,) + (1,) * (ndim - 1)
@@ -129,13 +129,13 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
         accumulators.append(accumulator_bound(p.port.synapse, q, p.payload, ndim))
         if p.zero is not None:
             bias = bias + offset_map(p.port.synapse, q, p.zero)[None] * 2.0**e
-    fields, misses = integers(n, job.graded, job.shape, lsb=lsb, lattice=lattice)
+    made = integers(n, job.graded, job.shape, lsb=lsb, lattice=lattice, limit=target.membrane.high)
     neuron = IntNeuron(
         name=n.name, inputs=tuple(p.port.synapse.name for p in job.ports), loc=n.loc, origin=n.origin,
         fire={Fire.RELU: "relu", Fire.NONE: "none"}.get(n.fire, "step"), reset=n.reset, exponents=scales.exponents,
         decay_bits=target.decay_fraction, leak=aligned(leak, ndim), bias=on_lattice(bias, lattice),
         alpha=None if alpha is None else aligned(alpha, ndim), late_current=n.late_current,
-        v_scale=lsb, out_scale=lsb if n.fire is Fire.NONE else np.ones(()), **fields,
+        v_scale=lsb, out_scale=lsb if n.fire is Fire.NONE else np.ones(()), **made.fields,
     )  # fmt: skip
     bounds = population_bounds(neuron, accumulators, job.steps)
     if job.graded is not None:
@@ -143,7 +143,8 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
             job.graded, neuron, bounds, accumulators=accumulators, steps=job.steps, target=target
         )
     fits = bounds.fits(target.accumulator, target.membrane) and constants_fit(neuron, target) and target.payload.fits(bounds.payload)
-    inexact = misses or _rounds(job, neuron, f, plan.need)
+    fits &= made.never is None or bounds.membrane[1] < made.never
+    inexact = made.misses or _rounds(job, neuron, f, plan.need)
     return _Attempt(neuron=neuron, weights=weights, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width, fits=fits)
 
 

@@ -14,6 +14,9 @@ import numpy as np
 from snncompile.ir.graph import Array
 from snncompile.quantize.payload import Incoming
 
+_FAR = 2.0**30
+"""Lattice steps beyond every membrane format."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scales:
@@ -82,12 +85,11 @@ def _grid(rows: Array, codes: int) -> Array:
     return found
 
 
-def choose(m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool, cap: int) -> Scales:
+def choose(m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool) -> Scales:
     """Scales for F guard bits and thresholds on multiples of 2**G.
 
     theta   (C,) the magnitude that shall be a whole number of lattice steps, 0 where there is none
     shared  one scale for all channels (a readout compares them)
-    cap     the largest threshold integer
     """
     needed = m.peak / codes
     typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
@@ -99,7 +101,8 @@ def choose(m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice:
         sigma[:] = on_grid[0] if same else needed.max()
     else:
         ratio = theta * 2.0 ** (guard_bits - lattice)
-        n = np.minimum(np.floor(ratio / needed * (1 + 1e-12)), max(cap >> lattice, 1)).astype(np.int64)
+        steps = np.floor(ratio / needed * (1 + 1e-12))
+        n = np.where(steps < _FAR, steps, 0).astype(np.int64)  # nothing reaches a threshold that far away: it needs no scale
         sigma = np.where(n > 0, ratio / np.maximum(n, 1), needed)
         sigma, n = np.where(m.grid > 0, m.grid, sigma), np.where(m.grid > 0, 0, n)
     return Scales(sigma=sigma, deltas=m.deltas, guard_bits=guard_bits, lattice=lattice, n=n)
