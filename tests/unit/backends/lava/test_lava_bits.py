@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import shutil
 import subprocess
+import sys
+from fractions import Fraction
 
 import lava_oracle as oracle
 import lava_plans as plans
@@ -88,6 +92,16 @@ def test_dense_is_exact_at_the_ends_of_eight_bits(tmp_path, guest, clean):
     check(make, tmp_path, guest, SEED)
 
 
+def test_rounding_and_decay_on_every_small_number():
+    neuron, x = guest_module("neuron"), np.arange(-70, 71)
+    for bits in range(6):
+        assert neuron.shift_half_even(x, bits).tolist() == [round(Fraction(int(k), 2**bits)) for k in x]
+    state = neuron.NeuronState.__new__(neuron.NeuronState)
+    state.bits = 3
+    for q in range(9):
+        assert state.decay(x, np.array([q])).tolist() == [int(Fraction(int(k) * q, 8)) for k in x]
+
+
 def test_which_linear_ports_use_the_built_in_dense():
     plan, synapse = guest_module("plan"), guest_module("synapse")
 
@@ -147,12 +161,12 @@ def test_the_emitted_folder_runs_alone_and_says_what_it_did(tmp_path, guest, cle
 
 
 def guest_module(name):
-    """Import a module of the runner in this process; those without Lava are plain NumPy."""
-    import importlib
-    import sys
-
+    """Import a module of the runner in this process (those without Lava are plain NumPy); it sets environment variables, we do not."""
+    environment = dict(os.environ)
     sys.path.insert(0, str(RUNNER))
     try:
         return importlib.import_module(f"snn_processes.{name}")
     finally:
         sys.path.remove(str(RUNNER))
+        os.environ.clear()
+        os.environ.update(environment)
