@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from snncompile.capture.capture import Captured, capture
+from snncompile.capture.check import check_capture, predict
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.linear_ops import Input
@@ -17,6 +18,7 @@ from snncompile.mapping.schedule import Schedule, schedule
 from snncompile.passes import PassRecord, check_population_form, run_passes
 from snncompile.quantize import Options, QuantResult, quantize
 from snncompile.target import Target, load_target
+from snncompile.verify import Original
 
 if TYPE_CHECKING:
     import torch
@@ -150,3 +152,16 @@ def with_time_axis(x: Array, n: Input, steps: int) -> Array:
 def neurons(graph: Graph) -> list[Neuron]:
     """The populations of a float graph."""
     return [n for n in graph.nodes if isinstance(n, Neuron)]
+
+
+def original(compiled: Compiled, model: torch.nn.Module, x: Array, checked: int = 4) -> Original:
+    """What a program is judged against: the float graph, PyTorch's outputs on ``x`` (N, T | 1, *shape), and the capture's evidence.
+
+    ``checked`` samples are compared with PyTorch population by population.
+    """
+    outs = predict(model, compiled.captured.driver, x, compiled.float_graph.steps)
+    record = check_capture(compiled.captured, model, x[:checked])
+    return Original(
+        float_graph=compiled.float_graph, outputs=dict(zip(compiled.float_graph.outputs, outs, strict=True)), capture=record.to_json(),
+        passes=compiled.passes,
+    )  # fmt: skip

@@ -28,8 +28,9 @@ def interpret(
 
     inputs     by input name, ``(N, T, *shape)``, or ``(N, 1, *shape)`` for a value that is constant over the steps
     record     value references to return beside the outputs
-    overrides  by value reference, ``(N, T, *shape)``: readers see these values in place of the computed ones, while
-               ``record`` still returns the computed ones; this feeds every population with another run's spikes
+    overrides  by value reference, ``(N, T, *shape)``: readers see these values in place of the computed ones, and a population
+               that spikes resets by them, while ``record`` still returns the computed ones; this makes every population follow
+               another run's spikes, its own included, so that one difference does not cascade
     returns    ``{label or reference: (N, T, *shape)}`` in float64
     """
     total = graph.steps if steps is None else steps
@@ -42,7 +43,8 @@ def interpret(
         env: dict[str, Array] = {}
         seen: dict[str, Array] = {}
         for n in graph.nodes:
-            for ref, value in _evaluate(n, graph, inputs, seen, state, t, batch).items():
+            forced = np.asarray(over[n.name][:, t], dtype=np.float64) if n.name in over else None
+            for ref, value in _evaluate(n, graph, inputs, seen, state, t, batch, forced).items():
                 env[ref] = value
                 seen[ref] = np.asarray(over[ref][:, t], dtype=np.float64) if ref in over else value
         for n in graph.of(Delay):
@@ -53,9 +55,9 @@ def interpret(
 
 
 def _evaluate(
-    n: Op, graph: Graph, inputs: Mapping[str, Array], env: Mapping[str, Array], state: dict[str, Array], t: int, batch: int
+    n: Op, graph: Graph, inputs: Mapping[str, Array], env: Mapping[str, Array], state: dict[str, Array], t: int, batch: int, forced: Array | None
 ) -> dict[str, Array]:
-    """All outputs of one node at step ``t``."""
+    """All outputs of one node at step ``t``; a population of spikes resets by ``forced`` if given."""
     if isinstance(n, Input):
         data = inputs[n.name]
         return {n.name: np.asarray(data[:, t if data.shape[1] > 1 else 0], dtype=np.float64)}
@@ -64,7 +66,7 @@ def _evaluate(
         return {n.name: np.broadcast_to(n.initial, (batch, *n.size)).astype(np.float64) if value is None else value}
     args = [env[r] for r in n.inputs]
     if isinstance(n, Neuron):
-        s, m, v = _step(n, args[0], state, t)
+        s, m, v = _step(n, args[0], state, t, forced if n.spiking else None)
         return {n.name: s, f"{n.name}.m": m, f"{n.name}.v": v}
     return {n.name: evaluate_stateless(n, args, t)}
 
@@ -105,7 +107,7 @@ def average(x: Array, n: AvgPool2d) -> Array:
     return window_sums(x) / window_sums(np.ones_like(x[:1, :1]))
 
 
-def _step(n: Neuron, current: Array, state: dict[str, Array], t: int) -> tuple[Array, Array, Array]:
+def _step(n: Neuron, current: Array, state: dict[str, Array], t: int, forced: Array | None) -> tuple[Array, Array, Array]:
     """Equations of ``Neuron``, one step."""
     v = state.get(n.name)
     if v is None:
@@ -117,33 +119,31 @@ def _step(n: Neuron, current: Array, state: dict[str, Array], t: int) -> tuple[A
         state[f"{n.name}/i"] = now
         i = before if n.late_current else now
     m = at_step(n.leak, t) * v + at_step(n.gain, t) * i + at_step(n.bias, t)
-    s, v = fire_and_reset(n, m, t)
+    s = fire(n, m, t)
+    v = reset(n, m, s if forced is None else forced, t)
     state[n.name] = v
     return s, m, v
 
 
-def fire_and_reset(n: Neuron, m: Array, t: int) -> tuple[Array, Array]:
-    """Payload and membrane after the reset, from the membrane ``m`` before it."""
+def fire(n: Neuron, m: Array, t: int) -> Array:
+    """Payload of the membrane ``m`` before the reset."""
     theta = at_step(n.theta, t)
     if n.fire is Fire.STEP_GE:
-        s = (m >= theta).astype(np.float64)
-    elif n.fire is Fire.STEP_GT:
-        s = (m > theta).astype(np.float64)
-    elif n.fire is Fire.RELU:
-        s = np.maximum(m - theta, 0.0)
-    else:
-        s = m
+        return np.asarray(m >= theta, dtype=np.float64)
+    if n.fire is Fire.STEP_GT:
+        return np.asarray(m > theta, dtype=np.float64)
+    return np.asarray(np.maximum(m - theta, 0.0)) if n.fire is Fire.RELU else m
+
+
+def reset(n: Neuron, m: Array, s: Array, t: int) -> Array:
+    """Membrane after the reset."""
     if n.reset is Reset.SUBTRACT:
-        v = m - at_step(n.reset_amount, t) * s
-    elif n.reset is Reset.SET:
-        v = np.where(s > 0, at_step(n.reset_value, t), m)
-    elif n.reset is Reset.CLAMP:
-        v = np.minimum(m, theta)
-    elif n.reset is Reset.KEEP:
-        v = m
-    else:
-        v = np.zeros_like(m)
-    return s, v
+        return np.asarray(m - at_step(n.reset_amount, t) * s)
+    if n.reset is Reset.SET:
+        return np.where(s > 0, at_step(n.reset_value, t), m)
+    if n.reset is Reset.CLAMP:
+        return np.minimum(m, at_step(n.theta, t))
+    return m if n.reset is Reset.KEEP else np.zeros_like(m)
 
 
 def spiking_references(graph: Graph) -> list[str]:
@@ -151,4 +151,4 @@ def spiking_references(graph: Graph) -> list[str]:
     return [ref for n in graph.of(Neuron) for ref in (n.name, f"{n.name}.v")]
 
 
-__all__ = ["average", "evaluate_stateless", "fire_and_reset", "interpret", "node_of", "port_of", "spiking_references"]
+__all__ = ["average", "evaluate_stateless", "fire", "interpret", "node_of", "port_of", "reset", "spiking_references"]

@@ -1,0 +1,140 @@
+"""The third level of equivalence: float graph against the integer program.
+
+Three sources of error are kept apart. Weight rounding and payload rounding change the network that is computed; what is left is
+dynamics: the float graph with the integers' own weights and biases, every population fed with the integer program's payloads, so
+that one difference does not cascade. In a population declared exact a difference must be a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from snncompile.ir.graph import Array, Graph
+from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.interpret import interpret
+from snncompile.ir.neuron import Fire, Neuron, at_step
+from snncompile.ir.reference import quantise_input
+from snncompile.quantize import PopulationReport, QuantResult
+from snncompile.quantize.dequantise import payload_values
+from snncompile.verify.divergence import Divergence, first_difference
+
+TIE = 2.0**-23
+"""Relative distance of a membrane from its threshold that float32 cannot tell from 0."""
+
+
+@dataclass
+class PopulationDynamics:
+    """Counts over all samples and steps: events compared, differing beyond ties, and ties."""
+
+    name: str
+    exact: bool
+    reason: str
+    compared: int = 0
+    differing: int = 0
+    ties: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return dict(vars(self))
+
+
+@dataclass
+class Dynamics:
+    """The comparison of all populations, and the first difference in one declared exact."""
+
+    populations: dict[str, PopulationDynamics] = field(default_factory=dict)
+    first: Divergence | None = None
+    limit: float = 1e-4
+
+    def _of(self, exact: bool) -> list[PopulationDynamics]:
+        return [p for p in self.populations.values() if p.exact is exact]
+
+    @property
+    def differing_exact(self) -> int:
+        """Events beyond ties in populations declared exact; the claim is 0."""
+        return sum(p.differing for p in self._of(True))
+
+    @property
+    def inexact_rate(self) -> float:
+        """Share of differing events in the other populations; the claim is at most 1 in 10,000."""
+        compared = sum(p.compared for p in self._of(False))
+        return sum(p.differing for p in self._of(False)) / compared if compared else 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether both claims hold."""
+        return self.differing_exact == 0 and self.inexact_rate <= self.limit
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``dynamics`` object of ``verify --json``."""
+        return {
+            "exact_populations": len(self._of(True)),
+            "differing_spikes": self.differing_exact,
+            "ties": sum(p.ties for p in self.populations.values()),
+            "compared": sum(p.compared for p in self.populations.values()),
+            "inexact_populations": len(self._of(False)),
+            "inexact_rate": self.inexact_rate,
+            "populations": [p.to_json() for p in self.populations.values()],
+            "first_divergence": None if self.first is None else self.first.to_json(),
+        }
+
+
+def input_values(graph: Graph, x: Mapping[str, Array]) -> dict[str, Array]:
+    """Input payloads (integers) by name, ``(N, T | 1, *shape)``."""
+    out = {}
+    for op in graph.of(IntInput):
+        assert isinstance(op, IntInput)
+        data = x[op.name]
+        out[op.name] = np.stack([quantise_input(op, data[:, t]) for t in range(data.shape[1])], axis=1)
+    return out
+
+
+def compare(result: QuantResult, dequantised: Graph, inputs: Mapping[str, Array], traces: Mapping[str, Array], found: Dynamics, offset: int) -> None:
+    """Add one batch to ``found``.
+
+    inputs  integer payloads by input, (N, T | 1, *shape); traces  the integer run's payloads by population, (N, T, *shape)
+    """
+    reports = {r.name: r for r in result.populations}
+    values = payload_values(result, {**inputs, **traces})
+    names = [n.name for n in dequantised.of(Neuron)]
+    given = {name: values[name] for name in inputs}
+    overrides = {name: values[name] for name in names}
+    mine = interpret(dequantised, given, record=[ref for name in names for ref in (name, f"{name}.m")], overrides=overrides)
+    for name in names:
+        n, whole = dequantised.by_name[name], result.graph.by_name[name]
+        assert isinstance(n, Neuron)
+        assert isinstance(whole, IntNeuron)
+        _compare_population(n, whole, reports[name], mine, traces[name], found, offset)
+
+
+def _compare_population(
+    n: Neuron, whole: IntNeuron, report: PopulationReport, mine: Mapping[str, Array], payload: Array, found: Dynamics, offset: int
+) -> None:
+    entry = found.populations.setdefault(n.name, PopulationDynamics(n.name, report.exact, report.reason))
+    m = mine[f"{n.name}.m"]
+    theta = np.stack([np.broadcast_to(at_step(n.theta, t), m.shape[2:]) for t in range(m.shape[1])])
+    scale = np.maximum(np.abs(m), np.abs(theta))
+    if n.spiking:
+        expected = mine[n.name]
+        near = np.abs(m - theta) <= TIE * scale
+    elif n.fire is Fire.NONE:
+        expected = mine[n.name] / whole.out_scale
+        near = np.abs(expected - payload) <= TIE * max(float(np.abs(expected).max(initial=0)), 1.0)
+        expected = np.where(near, payload, expected)
+    else:
+        raw = mine[n.name] / whole.out_scale
+        expected = np.clip(np.rint(raw), 0, whole.payload_max)
+        near = np.abs(raw - np.floor(raw) - 0.5) <= TIE * np.maximum(np.abs(raw), 1.0)
+    apart = expected != payload
+    entry.compared += apart.size
+    entry.ties += int(np.count_nonzero(apart & near))
+    beyond = apart & ~near
+    entry.differing += int(np.count_nonzero(beyond))
+    if report.exact and found.first is None and beyond.any():
+        found.first = first_difference(
+            n.name, "payload", expected, payload, different=beyond, threshold=whole.threshold if n.spiking else None, offset=offset
+        )
