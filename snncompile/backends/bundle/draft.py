@@ -1,0 +1,149 @@
+"""Writing a bundle: built beside its destination, published whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from snncompile.backends.bundle import files, tensors
+from snncompile.backends.bundle.manifest import CompiledLike, describe, plain
+from snncompile.backends.bundle.read import Bundle, is_bundle, open_folder
+from snncompile.backends.lava.emit import write_runner
+from snncompile.backends.lava.plan import write_plan
+from snncompile.errors import InternalError, fail
+from snncompile.ir.graph import Array
+from snncompile.ir.text import to_text
+
+
+class Draft:
+    """A bundle under construction: ``fill`` it, run what is in it, then ``publish`` it with what was found."""
+
+    def __init__(self, destination: Path, folder: Path) -> None:
+        self.destination, self.folder = destination, folder
+        self._manifest: dict[str, Any] = {}
+
+    def fill(self, compiled: CompiledLike, source: Mapping[str, Any] | None = None) -> Bundle:
+        """Write program, tensors and runner; the bundle as a reader will see it, its folder being the draft's."""
+        store = tensors.Folder(self.folder / "tensors")
+        store.folder.mkdir()
+        text, arrays = to_text(compiled.result.graph)
+        (self.folder / "graph.txt").write_text(text, encoding="utf-8", newline="\n")
+        self._manifest = plain(describe(compiled, source))
+        self._manifest["tensors"] = store.keep_all(arrays)
+        self._lava(compiled, store)
+        self._manifest["files"] = {name: {} for name in files.contents(self.folder)}
+        return open_folder(self.destination, self.folder, self._manifest)
+
+    def _lava(self, compiled: CompiledLike, store: tensors.Folder) -> None:
+        lava = self.folder / "lava"
+        lava.mkdir()
+        write_runner(lava)
+
+        def keep(key: str, array: Array) -> str:
+            return f"../tensors/{store.keep(key, array)}"
+
+        write_plan(lava, compiled.result.graph, compiled.schedule, keep)
+
+    def seal(self, verification: Mapping[str, Any] | None = None, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Write the manifest and texts beside it (such as the report); returns the manifest."""
+        if not self._manifest:
+            raise InternalError("an empty draft was sealed")
+        for name, text in (extra or {}).items():
+            (self.folder / name).write_text(text, encoding="utf-8", newline="\n")
+        self._manifest["verification"] = None if verification is None else plain(verification)
+        self._manifest["files"] = {name: files.digest(self.folder / name) for name in files.contents(self.folder)}
+        (self.folder / files.MANIFEST).write_text(files.to_json(self._manifest), encoding="utf-8", newline="\n")
+        return self._manifest
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The manifest so far."""
+        return self._manifest
+
+    def publish(self) -> Path:
+        """Put the sealed draft at its destination, replacing an older bundle (SNN030, SNN031)."""
+        if not (self.folder / files.MANIFEST).is_file():
+            raise InternalError("a draft was published before it was sealed")
+        check_destination(self.destination)
+        try:
+            shutil.rmtree(self.folder / "lava" / "snn_processes" / "__pycache__", ignore_errors=True)
+            if self.destination.suffix == ".zip":
+                archive = self.folder.with_name(self.folder.name + ".zip")
+                try:
+                    files.write_zip(self.folder, archive)
+                    files.replace(archive, self.destination)
+                finally:
+                    archive.unlink(missing_ok=True)
+            else:
+                files.open_permissions(self.folder)
+                files.replace(self.folder, self.destination)
+        except OSError as e:
+            raise files.unwritable(self.destination, e) from e
+        return self.destination
+
+
+def check_destination(path: Path) -> None:
+    """Raise SNN031 if something else than a bundle (or an empty folder) is there, SNN030 if it cannot be written."""
+    if path.is_symlink():
+        raise fail("SNN031", f"{path} is a link; a bundle would replace it", help="name the place itself with -o")
+    if path.is_dir():
+        if any(path.iterdir()) and not is_bundle(path):
+            raise fail("SNN031", f"{path} is a folder with other things in it; it is left alone", help="choose another place with -o")
+    elif path.exists() and not is_bundle(path):
+        raise fail("SNN031", f"{path} is a file that is no bundle; it is left alone", help="choose another place with -o")
+    if path.exists() and path.is_dir() == (path.suffix == ".zip"):
+        raise fail(
+            "SNN031", f"{path} is {'a folder' if path.is_dir() else 'a file'}, this bundle is not", help="choose another place with -o"
+        )
+    nearest = next(p for p in path.absolute().parents if p.exists())
+    if not nearest.is_dir():
+        raise fail("SNN030", f"cannot write {path}: {nearest} is not a folder", help="choose another place with -o")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise fail("SNN030", f"cannot write {path}: no permission to write into {nearest}", help="choose another place with -o")
+
+
+@contextmanager
+def open_draft(destination: Path) -> Iterator[Draft]:
+    """A draft beside ``destination``; whatever happens, nothing but a published bundle stays behind."""
+    check_destination(destination)
+    target = destination.absolute()
+    made = [p for p in target.parents if not p.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.tmp-"))
+    except OSError as e:
+        raise files.unwritable(destination, e) from e
+    try:
+        yield Draft(destination, folder)
+    except OSError as e:
+        if e.filename is not None and str(folder) in str(e.filename):
+            raise files.unwritable(destination, e) from e
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:  # folders made for nothing
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def write_bundle(
+    path: Path,
+    compiled: CompiledLike,
+    *,
+    source: Mapping[str, Any] | None = None,
+    verification: Mapping[str, Any] | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a bundle in one go; ``extra`` are texts by file name."""
+    with open_draft(path) as draft:
+        draft.fill(compiled, source)
+        draft.seal(verification, extra)
+        return draft.publish()
+
+
+__all__ = ["Draft", "check_destination", "open_draft", "write_bundle"]
