@@ -1,8 +1,21 @@
-"""Read and check the plan folder: ``plan.json`` and the integer ``.npy`` tensors that it names."""
+"""Read and check the plan folder: ``plan.json`` and the integer ``.npy`` tensors that it names.
+
+Model step t of each sample, exact integers, v = v_init and i = 0 at its start:
+
+    a = sum over ports of  synapse(payload of source at step t - model_delay, 0 before the sample)  <<  exponent
+    i = decay(i, alpha[t]) + a  with alpha, else a;   m = decay(v, leak[t]) + i + bias[t]
+    n = fire(m, threshold[t]);                        v = reset(m, n)                          see neuron.py, synapse.py
+
+Hardware time: a population at ``depth`` does step t of sample s at hardware step interval * (s * T + t) + depth and sends 0 otherwise; a
+port delivers ``hop_delay`` hardware steps after the source's update, and hop_delay = interval * model_delay + depth - source depth.
+
+Parameters have a leading axis of T or 1 and then broadcast to the shape; a null leak or multiplier is 1, a null alpha no filter, others 0.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,16 +246,31 @@ class _Reader:
 
     def tensor(self, name: str) -> np.ndarray:
         path = (self.folder / name).resolve()
-        _require(self.folder in path.parents, f"{name!r} points out of the plan folder")
+        inside = self.folder in path.parents or self.folder.parent / "tensors" == path.parent  # a bundle's tensors lie beside its plan
+        _require(inside, f"{name!r} points out of the plan folder")
         try:
             array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
             raise PlanError(f"cannot read {name}: {error.strerror or error}") from error
         except (ValueError, EOFError) as error:
             raise PlanError(f"{name} is not a usable .npy file: {error}") from error
+        if array.dtype.names:
+            array = _unpack(array, name)
         _require(array.dtype.kind in "iub", f"{name} holds {array.dtype}, not integers")
         _require(_magnitude(array) < 2**62, f"{name} holds values beyond 62 bits")
         return array
+
+
+def _unpack(record: np.ndarray, name: str) -> np.ndarray:
+    """Values of 1, 2 or 4 bits: one record (bits, shape, offset, step, codes), value = offset + step * code, lowest bits first."""
+    _require(record.dtype.names == ("bits", "shape", "offset", "step", "codes") and record.shape == (), f"{name} holds unknown records")
+    bits, shape = int(record["bits"]), tuple(int(n) for n in np.atleast_1d(record["shape"]))
+    count, codes = math.prod(shape), np.ascontiguousarray(record["codes"])
+    _require(bits in (1, 2, 4) and codes.size == -(-count * bits // 8), f"{name} cannot hold {count} values of {bits} bits")
+    digits = np.unpackbits(codes, count=count * bits, bitorder="little").reshape(-1, bits)
+    values = (digits << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.int64)
+    unpacked: np.ndarray = (int(record["offset"]) + int(record["step"]) * values).reshape(shape)
+    return unpacked
 
 
 def _require(condition: bool, message: str) -> None:
