@@ -14,11 +14,13 @@ import secrets
 import shutil
 import signal
 import sys
+import time
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+PARENT_SECONDS = 3.0
 TOKEN_VARIABLE = "SNNCOMPILE_LAVA_RUN"  # noqa: S105 - a name, not a secret
 PARENT_VARIABLE = "SNNCOMPILE_LAVA_PARENT"
 SCRATCH_VARIABLE = "SNNCOMPILE_LAVA_SCRATCH"
@@ -84,6 +86,10 @@ def on_terminate(token: str, scratch: Path) -> None:
 
     def handler(_signal: int, _frame: Any) -> None:
         kill_everything(token)
+        # The signal comes when the supervisor's main thread dies; the process counts as our parent until its last thread has.
+        deadline = time.monotonic() + PARENT_SECONDS
+        while os.getppid() == supervisor() and time.monotonic() < deadline:
+            time.sleep(0.01)
         remove_scratch(scratch)
         os._exit(128 + signal.SIGTERM)
 

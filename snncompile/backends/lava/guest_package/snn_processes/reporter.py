@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -59,5 +60,6 @@ class Reporter:
             self.say(event["traceback"].rstrip())
 
     def _write(self, text: str) -> None:
-        self._out.write(text + "\n")
-        self._out.flush()
+        with contextlib.suppress(BrokenPipeError):  # the reader is gone; whoever watches the supervisor ends the run
+            self._out.write(text + "\n")
+            self._out.flush()
