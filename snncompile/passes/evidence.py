@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from snncompile.ir.graph import Array, Graph, Op, fresh_name, node_of, port_of, prune
+from snncompile.ir.graph import Array, Graph, Op, fresh_name, node_of, port_of, toposort
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Neuron, Reset
-
-PORTS = ("", ".m", ".v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +46,16 @@ class Evidence:
     def of(cls, graph: Graph, probe: Mapping[str, Array], steps: int | None = None) -> Evidence:
         """Run a graph freely: the reference for all that follow."""
         total = graph.steps if steps is None else steps
-        refs = [n.name + port for n in graph.of(Neuron) for port in PORTS]
+        refs = _watched(graph)
         values = interpret(graph, probe, record=refs, steps=total)
-        heard = {ref: values[ref] for ref in refs}
+        heard = {ref: _packed(graph, ref, values[ref]) for ref in refs}
         return cls(graph, probe, total, heard, {**heard, **{_output(k): values[k] for k in graph.outputs}})
 
     def after(self, graph: Graph) -> tuple[Evidence, Difference]:
         """The evidence of the graph that a pass made of this one, and what differs."""
         dirty = self._dirty(graph)
         fresh = self._execute(graph, dirty)
-        heard = {ref: self.heard.get(ref, fresh.get(ref)) for n in graph.of(Neuron) for ref in (n.name + port for port in PORTS)}
+        heard = {ref: self.heard.get(ref, fresh.get(ref)) for ref in _watched(graph)}
         values = {k: v for k, v in {**self.values, **fresh}.items() if k.startswith("output ") or node_of(k) in graph.by_name}
         kept = {k: v for k, v in heard.items() if v is not None}
         return Evidence(graph, self.probe, self.steps, kept, values), self._difference(graph, fresh)
@@ -76,26 +74,46 @@ class Evidence:
         return dirty
 
     def _execute(self, graph: Graph, dirty: set[str]) -> dict[str, Array]:
-        """Values of the dirty populations and outputs, all others replaced by inputs that repeat what was heard."""
-        outputs = {n.name + port: n.name + port for n in graph.of(Neuron) if n.name in dirty for port in PORTS}
+        """Values of the dirty populations and outputs: one after the other, each from what it hears."""
+        fresh: dict[str, Array] = {}
+        heard = dict(self.heard)
+        watched = _watched(graph)
+        for n in graph.of(Neuron):
+            if n.name in dirty:
+                refs = {ref: ref for ref in watched if node_of(ref) == n.name}
+                found = self._segment(graph, refs, heard)
+                fresh.update(found)
+                heard = {**found, **heard}
         for label, ref in graph.outputs.items():
-            if node_of(ref) in dirty or self.graph.outputs.get(label) != ref:
-                outputs[_output(label)] = ref
-        if not outputs:
-            return {}
+            if ref in fresh:
+                fresh[_output(label)] = fresh[ref].astype(np.float64, copy=False)
+            elif node_of(ref) in dirty or self.graph.outputs.get(label) != ref:
+                fresh.update(self._segment(graph, {_output(label): ref}, heard))
+        return fresh
+
+    def _segment(self, graph: Graph, outputs: Mapping[str, str], heard: Mapping[str, Array]) -> dict[str, Array]:
+        """Execute only what these references need, with inputs that repeat what was heard in place of other populations."""
         taken: dict[str, object] = dict(graph.by_name)
+        nodes: dict[str, Op] = {}
         stand_ins: dict[str, str] = {}
         sources: list[Op] = []
         data = dict(self.probe)
-        used = {r for n in graph.nodes for r in n.inputs} | set(graph.outputs.values())
-        for ref in sorted(used & set(self.heard)):
-            name = fresh_name(taken, f"heard_{node_of(ref)}_{port_of(ref)}")
-            taken[name] = stand_ins[ref] = name
-            sources.append(Input(name=name, size=graph.shape(ref)))
-            data[name] = self.heard[ref]
-        nodes = [replace(n, inputs=tuple(stand_ins.get(r, r) for r in n.inputs)) for n in graph.nodes]
-        fed = prune(graph.rebuild([*sources, *nodes], outputs))
-        return interpret(fed, data, steps=self.steps)
+        waiting = [node_of(ref) for ref in outputs.values()]
+        while waiting:
+            op = graph.by_name[waiting.pop()]
+            if op.name in nodes:
+                continue
+            for ref in op.inputs:
+                if ref not in heard:
+                    waiting.append(node_of(ref))
+                elif ref not in stand_ins:
+                    name = fresh_name(taken, f"heard_{node_of(ref)}_{port_of(ref)}")
+                    taken[name] = stand_ins[ref] = name
+                    sources.append(Input(name=name, size=graph.shape(ref)))
+                    data[name] = heard[ref]
+            nodes[op.name] = replace(op, inputs=tuple(stand_ins.get(r, r) for r in op.inputs))
+        fed = replace(graph, nodes=toposort([*sources, *nodes.values()]), outputs=dict(outputs))
+        return {ref: _packed(graph, ref, value) for ref, value in interpret(fed, data, steps=self.steps).items()}
 
     def _difference(self, graph: Graph, fresh: Mapping[str, Array]) -> Difference:
         worst, where, spikes, output = 0.0, None, 0, 0.0
@@ -126,6 +144,18 @@ def relative(after: Array, before: Array, valid: Array | None = None) -> float:
     apart = np.abs(after - before)
     error = float((apart if valid is None else apart[valid]).max(initial=0.0))
     return error / scale if scale > 0 else error
+
+
+def _watched(graph: Graph) -> list[str]:
+    """Every population's payload and membrane, and its membrane after the reset if something reads that."""
+    used = {r for n in graph.nodes for r in n.inputs} | set(graph.outputs.values())
+    return [ref for n in graph.of(Neuron) for ref in (n.name, f"{n.name}.m", f"{n.name}.v") if not ref.endswith(".v") or ref in used]
+
+
+def _packed(graph: Graph, ref: str, value: Array) -> Array:
+    """A recorded value; binary spikes in one byte each, which loses nothing."""
+    op = graph.by_name.get(ref)
+    return value.astype(np.bool_) if isinstance(op, Neuron) and op.spiking else value
 
 
 def _output(label: str) -> str:

@@ -83,15 +83,15 @@ ARRAYS = st.builds(
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS | ARRAYS,
-    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(ODD | st.integers(), inner, max_size=3),
+    lambda inner: st.one_of(*(st.lists(inner, max_size=3).map(kind) for kind in (list, tuple)), st.dictionaries(ODD, inner, max_size=3)),
     max_leaves=8,
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(name=NAMES, other=NAMES, label=ODD, file=ODD, line=st.integers(0, 10**6), function=ODD, meta=st.dictionaries(ODD, VALUES, max_size=3))
-def test_names_places_and_meta_with_odd_characters_survive(name, other, label, file, line, function, meta):
-    node = Input(name=name, size=(1,), loc=Location(file, line, function), origin=(other, name))
+@given(name=NAMES, label=ODD, loc=st.builds(Location, ODD, st.integers(0, 10**6), ODD), meta=st.dictionaries(ODD, VALUES, max_size=3))
+def test_names_places_and_meta_with_odd_characters_survive(name, label, loc, meta):
+    node = Input(name=name, size=(1,), loc=loc, origin=(name + "'", name))
     graph = Graph(name=label, dialect=Dialect.FLOAT, nodes=(node,), outputs={label: name}, steps=1, meta=meta)
     with np.errstate(all="ignore"):
         text, tensors = to_text(graph)
@@ -101,7 +101,8 @@ def test_names_places_and_meta_with_odd_characters_survive(name, other, label, f
 @pytest.mark.parametrize("name", ["inf", "nan", "none", "true", "from", "f64", "meta", "a-b", "x/y", "3d", "größe", '"', "\\", "a;b", "%"])
 def test_names_that_look_like_grammar_survive(name):
     node = Affine(name=name, inputs=("in",), origin=(name,), factor=np.array([np.inf, -np.inf, np.nan, -0.0]), shift=np.array([1e-5, 1e22]))
-    graph = Graph(name=name, dialect=Dialect.FLOAT, nodes=(Input(name="in", size=(1,)), node), outputs={name: name}, steps=4, meta={name: name})
+    nodes = (Input(name="in", size=(1,)), node)
+    graph = Graph(name=name, dialect=Dialect.FLOAT, nodes=nodes, outputs={name: name}, steps=4, meta={name: name})
     text, tensors = to_text(graph)
     assert_same_graph(from_text(text, tensors), graph)
 
@@ -130,7 +131,7 @@ def test_a_value_without_text_form_is_an_internal_error():
         RED = object()
 
     graph = Graph(name="g", dialect=Dialect.FLOAT, nodes=(), outputs={}, steps=1)
-    with pytest.raises(InternalError, match="'meta.k' holds a set"):
+    with pytest.raises(InternalError, match=r"'meta\.k' holds a set"):
         to_text(replace(graph, meta={"k": {1}}))
     with pytest.raises(InternalError, match="array of complex128"):
         to_text(replace(graph, meta={"k": np.array([1j])}))
@@ -194,8 +195,10 @@ def test_malformed_text_names_the_line_and_what_was_expected(text):
 def test_damaged_text_is_refused_or_read_but_never_crashes(graph, data):
     text, tensors = to_text(graph)
     at = data.draw(st.integers(0, len(text)))
-    damaged = text[:at] + data.draw(st.sampled_from(["", "(", '"', "%", " 1", "none", "\n", ";", "x3", "@"])) + text[at + data.draw(st.integers(0, 5)) :]
+    wrong = data.draw(st.sampled_from(["", "(", '"', "%", " 1", "none", "\n", ";", "x3", "@"]))
+    found: list[CompileError] = []
     try:
-        from_text(damaged, tensors)
+        from_text(text[:at] + wrong + text[at + data.draw(st.integers(0, 5)) :], tensors)
     except CompileError as e:
-        assert e.code.startswith("SNN22")
+        found = [e]
+    assert all(e.code.startswith("SNN22") for e in found)

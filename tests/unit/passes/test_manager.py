@@ -16,8 +16,8 @@ ZERO = constant(0.0)
 
 def lif(name: str, ref: str, **fields: object) -> Neuron:
     return Neuron(**{
-        "name": name, "inputs": (ref,), "fire": Fire.STEP_GE, "reset": Reset.SUBTRACT, "leak": constant(0.5), "gain": constant(1.0), "bias": ZERO,
-        "theta": constant(1.0), "reset_amount": constant(1.0), "reset_value": ZERO, "v_init": ZERO, **fields,
+        "name": name, "inputs": (ref,), "fire": Fire.STEP_GE, "reset": Reset.SUBTRACT, "leak": constant(0.5), "gain": constant(1.0),
+        "bias": ZERO, "theta": constant(1.0), "reset_amount": constant(1.0), "reset_value": ZERO, "v_init": ZERO, **fields,
     })  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_fewer_steps_and_one_sample_are_enough_to_run_the_pipeline():
 
 
 def test_only_populations_behind_a_change_are_executed_again(monkeypatch):
-    import snncompile.passes.evidence as evidence
+    from snncompile.passes import evidence
 
     seen: list[list[str]] = []
     original = evidence.interpret
@@ -131,7 +131,7 @@ def test_only_populations_behind_a_change_are_executed_again(monkeypatch):
 
     monkeypatch.setattr(evidence, "interpret", spy)
     run_passes(two_layers(), probe=PROBE, pipeline=(Scale("fc2", 1.0),))
-    assert seen == [["a", "b"], ["b"]]
+    assert seen == [["a", "b"], ["b"]], "the free run, then b alone"
 
 
 def test_a_fold_on_a_deliberately_wrong_rule_is_caught():

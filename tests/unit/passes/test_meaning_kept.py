@@ -69,8 +69,8 @@ def test_every_random_graph_reaches_population_form_with_the_same_membranes(grap
 @given(graph=graphs(18))
 def test_the_pipeline_is_idempotent_and_deterministic(graph):
     x = random_input(graph, 0)
-    once, records = run_passes(graph, probe=x)
+    once, _ = run_passes(graph, probe=x)
     again, _ = run_passes(graph, probe=x)
     assert [(n.name, n.inputs, n.origin) for n in once.nodes] == [(n.name, n.inputs, n.origin) for n in again.nodes]
-    twice, records = run_passes(once, probe=x)
+    twice, _ = run_passes(once, probe=x)
     assert {n.name for n in once.of(Neuron)} == {n.name for n in twice.of(Neuron)}
