@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from snncompile.capture.driver import Driver, Layout, detect, run
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
-from snncompile.capture.fold import check_replay, fold, normalise
+from snncompile.capture.fold import check_replay, fold, normalise, replay
 from snncompile.capture.recognise import Population, recognise
 from snncompile.capture.roll import Rolled, roll
-from snncompile.capture.trace import Trace, trace
+from snncompile.capture.trace import trace
+from snncompile.capture.unmerge import unmerge
 from snncompile.errors import fail
 from snncompile.ir.graph import Graph, Shape
 
@@ -46,10 +47,10 @@ def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: L
     lengths = [SHORT, steps] if driver.per_step and steps > SHORT else [steps]
     if driver.per_step and steps < SHORT:
         lengths = [SHORT, steps]
-    rolled, traced_shape = None, ()
+    rolled, traced_shape, reduced = None, (), ()
     for length in lengths:
         try:
-            rolled, traced_shape = _roll(model, driver, x[:length])
+            rolled, traced_shape, reduced = _roll(model, driver, x[:length])
         except Exception:
             if length > steps:  # it may know exactly T steps
                 continue
@@ -64,34 +65,21 @@ def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: L
     builder.input_shape, builder.traced_input = tuple(input_shape), traced_shape
     labels = ["out"] if len(rolled.outputs) == 1 else [f"out{k}" for k in range(len(rolled.outputs))]
     graph = builder.build(labels)
-    return Captured(graph, driver, rolled, tuple(populations), dict(builder.neuron_names))
+    return Captured(graph, replace(driver, reduced=reduced), rolled, tuple(populations), dict(builder.neuron_names))
 
 
-def _roll(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> tuple[Rolled, tuple[int, ...]]:
-    """Trace, replay on two inputs, fold, roll."""
-    flat = _record(model, driver, x)
-    frames = _frames(driver, x)
-    values = check_replay(flat, frames, _expected(model, driver, x), "the input it was recorded on")
-    other = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 2 - 0.5
-    check_replay(flat, _frames(driver, other), _expected(model, driver, other), "another input")
-    folded, constants = fold(flat, values)
-    return roll(flat, folded, constants, values), tuple(frames[0].shape)
-
-
-def _record(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> Trace:
+def _roll(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> tuple[Rolled, tuple[int, ...], tuple[str, ...]]:
+    """Trace, replay on two inputs, fold, roll; also the traced input's shape and the outputs' reductions over time."""
     flat = normalise(trace(model, driver, x))
     if not flat.per_step:
-        from snncompile.capture.unmerge import unmerge  # noqa: PLC0415
-
-        return unmerge(flat, driver, x)
-    return flat
-
-
-def _frames(driver: Driver, x: torch.Tensor) -> list[torch.Tensor]:
-    """The per-step inputs as the model sees them."""
-    return [driver.frame(frame) for frame in x]
+        flat = unmerge(flat, replay(flat, [_whole(driver, x)]), driver.time_axis)
+    frames = [driver.frame(frame) for frame in x]
+    values = check_replay(flat, frames, run(model, driver, x), "the input it was recorded on")
+    other = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 2 - 0.5
+    check_replay(flat, [driver.frame(frame) for frame in other], run(model, driver, other), "another input")
+    folded, constants = fold(flat, values)
+    return roll(flat, folded, constants, values), tuple(frames[0].shape), flat.reduced
 
 
-def _expected(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> list[list[torch.Tensor]]:
-    outs = run(model, driver, x)
-    return [[y[t] for y in outs] for t in range(len(x))]
+def _whole(driver: Driver, x: torch.Tensor) -> torch.Tensor:
+    return x.transpose(0, 1) if driver.layout == "BT" else x

@@ -101,9 +101,12 @@ def _output_error(captured: Captured, model: torch.nn.Module, x: Array, mine: di
     """Largest error of an output of the whole network (payloads of PyTorch's run inside), relative to the output's largest value."""
     outs = predict(model, captured.driver, x, captured.graph.steps)
     worst = 0.0
-    for label, theirs in zip(captured.graph.outputs, outs, strict=True):
+    for k, (label, theirs) in enumerate(zip(captured.graph.outputs, outs, strict=True)):
         scale = float(np.abs(theirs).max(initial=1e-30))
-        worst = max(worst, float(np.abs(mine[label] - theirs.reshape(mine[label].shape)).max(initial=0)) / scale)
+        ours = mine[label]
+        kind = captured.driver.reduced[k] if captured.driver.reduced else ""
+        ours = ours.mean(axis=1) if kind == "mean" else ours.sum(axis=1) if kind == "sum" else ours
+        worst = max(worst, float(np.abs(ours - theirs.reshape(ours.shape)).max(initial=0)) / scale)
     return worst
 
 

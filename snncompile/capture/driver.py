@@ -30,12 +30,13 @@ class Driver:
     """A calling convention.
 
     ``first_kwarg`` is passed as ``True`` on the first step of a sample (OTTT's ``init``). ``sliced`` drives a TB or BT model one
-    step at a time.
+    step at a time. ``reduced`` names, for each output of a model that takes all steps at once, its reduction over time, if any.
     """
 
     layout: Layout = "step"
     first_kwarg: str | None = None
     sliced: bool = False
+    reduced: tuple[str, ...] = ()
 
     @property
     def per_step(self) -> bool:
@@ -48,8 +49,8 @@ class Driver:
         return 1 if self.layout == "BT" else 0
 
     def frame(self, x: torch.Tensor) -> torch.Tensor:
-        """One step's input ``(B, *shape)`` in the shape the model wants."""
-        return x.unsqueeze(self.time_axis) if self.sliced else x
+        """One step's input ``(B, *shape)`` as the recorded operations see it: with a time axis of length 1, if the model has one."""
+        return x.unsqueeze(self.time_axis) if self.layout != "step" else x
 
     def call(self, model: torch.nn.Module, x: torch.Tensor, t: int) -> list[torch.Tensor]:
         """One call of a per-step model: the flat list of output tensors."""
@@ -108,12 +109,14 @@ def detect(model: torch.nn.Module, layout: Layout, sample: torch.Tensor) -> Driv
 def run(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> list[torch.Tensor]:
     """Run a batch of samples from a fresh state.
 
-    ``x``: (T, B, *shape). Returns every output as (T, B, ...), or as the model gave it if it has no time axis.
+    ``x``: (T, B, *shape). Returns every output as (T, B, ...), as (1, B, ...) where the model reduces over time.
     """
     twin = pristine(model)
     if not driver.per_step:
         whole = driver.whole(twin, x.transpose(0, 1) if driver.layout == "BT" else x)
-        return [y.transpose(0, 1) if driver.layout == "BT" and y.ndim > 1 and y.shape[:2] == (x.shape[1], x.shape[0]) else y for y in whole]
+        reduced = driver.reduced or ("",) * len(whole)
+        batch_first = driver.layout == "BT" or any(y.shape[0] != len(x) for y in whole)
+        return [y[None] if kind else y.transpose(0, 1) if batch_first and y.shape[1:2] == x.shape[:1] else y for y, kind in zip(whole, reduced, strict=True)]
     per_step = [driver.call(twin, frame, t) for t, frame in enumerate(x)]
     outs = [torch.stack(ys) for ys in zip(*per_step, strict=True)]
     return [y.squeeze(1 + driver.time_axis) for y in outs] if driver.sliced else outs

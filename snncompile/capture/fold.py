@@ -61,7 +61,7 @@ def normalise(trace: Trace) -> Trace:
                     help="make the network deterministic in evaluation mode (dropout off, noise off)",
                 )
         nodes[raw.name] = raw
-    return Trace(nodes, trace.inputs, trace.outputs, trace.per_step)
+    return replace(trace, nodes=nodes)
 
 
 def replay(trace: Trace, inputs: list[torch.Tensor]) -> Values:
@@ -85,20 +85,21 @@ def execute(raw: Raw, values: Mapping[str, Any]) -> Any:
     return raw.function(*args, **kwargs)
 
 
-def check_replay(trace: Trace, inputs: list[torch.Tensor], expected: list[list[torch.Tensor]], what: str) -> Values:
-    """Replay and compare with the model's own outputs ``expected[step][k]``; returns all values."""
+def check_replay(trace: Trace, inputs: list[torch.Tensor], expected: list[torch.Tensor], what: str) -> Values:
+    """Replay a per-step trace and compare with the model's own outputs ``expected[k]``, (T, ...) or reduced; returns all values."""
     values = replay(trace, inputs)
-    for names, outs in zip(trace.outputs, expected, strict=True):
-        for name, out in zip(names, outs, strict=True):
-            got = values[name]
-            if got.numel() != out.numel() or not torch.allclose(got.float().reshape(out.shape), out.float(), rtol=1e-4, atol=1e-5, equal_nan=True):
-                raise fail(
-                    "SNN117",
-                    f"the recorded operations do not reproduce the network's own output on {what}",
-                    loc=trace.nodes[name].loc,
-                    notes=["either it updates a tensor through a view, or it decides in Python on the values of tensors"],
-                    help="write such updates out of place, and branches on tensors with torch.where",
-                )
+    for k, theirs in enumerate(expected):
+        mine = torch.stack([values[names[k]].float() for names in trace.outputs])
+        kind = trace.reduced[k] if trace.reduced else ""
+        mine = mine.mean(0) if kind == "mean" else mine.sum(0) if kind == "sum" else mine
+        if mine.numel() != theirs.numel() or not torch.allclose(mine.reshape(theirs.shape), theirs.float(), rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise fail(
+                "SNN117",
+                f"the recorded operations do not reproduce the network's own output on {what}",
+                loc=trace.nodes[trace.outputs[-1][k]].loc,
+                notes=["either it updates a tensor through a view, or it decides in Python on the values of tensors"],
+                help="write such updates out of place, and branches on tensors with torch.where",
+            )
     return values
 
 
@@ -147,7 +148,7 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
         if any(not isinstance(r, Ref) for r in resolved):
             raise fail("SNN114", "an output of the network does not depend on its input", help="return the output of the last layer")
         outputs.append([r.name for r in resolved])
-    return Trace(nodes, trace.inputs, outputs, trace.per_step), constant
+    return replace(trace, nodes=nodes, outputs=outputs), constant
 
 
 def _item(raw: Raw, nodes: Mapping[str, Raw]) -> Raw:

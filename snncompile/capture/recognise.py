@@ -271,5 +271,5 @@ def filter_population(name: str, rolled: Rolled, ex: Expressions) -> Population:
     zero = number(0.0, rank)
     return Population(
         name, Fire.NONE, Reset.KEEP, following.lin.terms[state], following.lin.const, zero, zero, zero, _initial(rolled, name, rank),
-        {a: g for a, g in following.lin.terms.items() if a != state}, {name: ("m", 1.0, 0.0)}
+        {a: g for a, g in following.lin.terms.items() if a != state}, {name: ("", 1.0, 0.0)}
     )  # fmt: skip

@@ -77,7 +77,7 @@ def roll(trace: Trace, folded: Trace, constants: Values, values: Values) -> Roll
         matcher.first_step_constants(trace, constants)
     rolled = matcher.build(folded, count)
     rolled.initial = _initial_values(rolled, trace, constants, values, body)
-    return _confirm(rolled, folded, values, lists, body)
+    return _confirm(rolled, folded, values, matcher.pairs)
 
 
 class _Matcher:
@@ -86,11 +86,17 @@ class _Matcher:
     def __init__(self, lists: list[list[Raw]], index: dict[str, tuple[int, int]], inputs: dict[str, int], body: int) -> None:
         self.lists, self.index, self.inputs, self.body = lists, index, inputs, body
         self.varying: dict[tuple[int, int], dict[int, Any]] = {}
+        self.pairs: dict[int, list[tuple[Raw, Raw]]] = {body: [(r, r) for r in lists[body]]}
         self.crossing: dict[str, str] = {}  # a node of step 0 that the body reads, and its counterpart in the body
 
     def compare(self, t: int, *, last: bool) -> None:
+        """Step ``t`` against the body. The last step of a loop may lack what only a next step would have read."""
         ours, theirs = self.lists[self.body], self.lists[t]
-        for i, (a, b) in enumerate(zip(ours, theirs, strict=False)):
+        if last and [r.op for r in ours] != [r.op for r in theirs]:
+            self._constants_of_last(ours, theirs, t)
+            return
+        self.pairs[t] = list(zip(ours, theirs, strict=False))
+        for i, (a, b) in enumerate(self.pairs[t]):
             left, right = _leaves(a), _leaves(b)
             if a.op != b.op or len(left) != len(right):
                 raise self._differ(a, b, t)
@@ -101,9 +107,20 @@ class _Matcher:
                     self.varying.setdefault((i, k), {self.body: x})[t] = y
                 elif (i, k) in self.varying:
                     self.varying[i, k][t] = y
-        if len(ours) != len(theirs) and not (last and len(theirs) < len(ours)):
+        if len(ours) != len(theirs):
             longer = ours if len(ours) > len(theirs) else theirs
             raise self._differ(longer[min(len(ours), len(theirs))], longer[min(len(ours), len(theirs))], t)
+
+    def _constants_of_last(self, ours: list[Raw], theirs: list[Raw], t: int) -> None:
+        keys = [[(r.op, r.module, str(r.loc)) for r in rs] for rs in (ours, theirs)]
+        self.pairs[t] = []
+        for block in difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_matching_blocks():
+            for k in range(block.size):
+                a, b = ours[block.a + k], theirs[block.b + k]
+                self.pairs[t].append((a, b))
+                for leaf, (x, y) in enumerate(zip(_leaves(a), _leaves(b), strict=False)):
+                    if not isinstance(x, Ref) and not isinstance(y, Ref) and not equal(x, y):
+                        self.varying.setdefault((block.a + k, leaf), {self.body: x})[t] = y
 
     def _differ(self, a: Raw, b: Raw, t: int) -> Exception:
         return fail(
@@ -259,7 +276,7 @@ def execute_at(rolled: Rolled, raw: Raw, now: Mapping[str, Any], history: list[V
     return execute(ready, now)
 
 
-def _confirm(rolled: Rolled, folded: Trace, values: Values, lists: list[list[Raw]], body: int) -> Rolled:
+def _confirm(rolled: Rolled, folded: Trace, values: Values, pairs: dict[int, list[tuple[Raw, Raw]]]) -> Rolled:
     """Run the rolled loop against the trace; if only the first step differs, retime what step 0 leaves out, and try again."""
     xs = [values[name] for name in folded.inputs]
     for candidate in (rolled, retime(rolled, values)):
@@ -273,8 +290,8 @@ def _confirm(rolled: Rolled, folded: Trace, values: Values, lists: list[list[Raw
         )
         states_agree = all(
             torch.allclose(history[t][mine.name].float(), values[theirs.name].float(), rtol=1e-4, atol=1e-5)
-            for t in range(1, len(lists))
-            for mine, theirs in zip(lists[body], lists[t], strict=False)
+            for t, matched in pairs.items()
+            for mine, theirs in matched
             if mine.name in candidate.initial and isinstance(values[theirs.name], torch.Tensor)
         )
         if outputs_agree and states_agree:

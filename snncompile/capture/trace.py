@@ -57,13 +57,14 @@ class Trace:
     """The flat record of a run: nodes by name in execution order, one input name per step, output names per step.
 
     ``per_step`` says whether the model was called once per step, so that ``Raw.step`` is known; else there is one input, with
-    a time axis, and one list of outputs.
+    a time axis, and one list of outputs. ``reduced`` says for each output whether the network returns its ``mean`` or ``sum`` over time.
     """
 
     nodes: dict[str, Raw]
     inputs: list[str]
     outputs: list[list[str]]
     per_step: bool
+    reduced: tuple[str, ...] = ()
 
 
 def walk(value: object) -> Iterator[object]:
