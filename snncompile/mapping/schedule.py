@@ -135,7 +135,7 @@ def critical_cycle(wires: Iterable[Wire], ii: int) -> tuple[str, ...]:
     """A cycle that forbids a smaller II, from its first population by name back to it."""
     if ii == 1:
         return ()
-    g = _constraints(wires, ii - 1)
+    g = _constraints((w for w in wires if w.source != w.reader), ii - 1)  # one hop, one model step or more: never critical
     for name in sorted(g):
         try:
             cycle = nx.find_negative_cycle(g, name)[:-1]

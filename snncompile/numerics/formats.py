@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 class Format:
     """An integer width.
 
-        sN   -(2**(N-1) - 1) .. 2**(N-1) - 1      symmetric, so that negation never overflows
-        uN    0 .. 2**N - 1
+    sN   -(2**(N-1) - 1) .. 2**(N-1) - 1      symmetric, so that negation never overflows
+    uN    0 .. 2**N - 1
     """
 
     signed: bool

@@ -139,9 +139,7 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     )  # fmt: skip
     bounds = population_bounds(neuron, accumulators, job.steps)
     if job.graded is not None:
-        neuron, bounds = scale_output(
-            job.graded, neuron, bounds, accumulators=accumulators, steps=job.steps, target=target
-        )
+        neuron, bounds = scale_output(job.graded, neuron, bounds, accumulators=accumulators, steps=job.steps, target=target)
     fits = bounds.fits(target.accumulator, target.membrane) and constants_fit(neuron, target) and target.payload.fits(bounds.payload)
     fits &= made.never is None or bounds.membrane[1] < made.never
     inexact = made.misses or _rounds(job, neuron, f, plan.need)

@@ -1,8 +1,8 @@
 """The scales of one population: the value of a weight LSB and of a membrane LSB for every output channel.
 
-    weight LSB of port p     sigma[c] * 2**delta_p        delta: ports with larger weights get a coarser grid, delta >= 0
-    membrane LSB             sigma[c] * 2**-F             F guard bits; accumulators are shifted by e_p = F + delta_p
-    threshold                theta[c] = n[c] * 2**G       membrane LSBs; n is an integer, so theta is one by construction
+weight LSB of port p     sigma[c] * 2**delta_p        delta: ports with larger weights get a coarser grid, delta >= 0
+membrane LSB             sigma[c] * 2**-F             F guard bits; accumulators are shifted by e_p = F + delta_p
+threshold                theta[c] = n[c] * 2**G       membrane LSBs; n is an integer, so theta is one by construction
 """
 
 from __future__ import annotations

@@ -151,6 +151,12 @@ def test_feedback_over_three_hops_needs_three_steps_per_model_step():
     )
 
 
+def test_a_self_loop_beside_a_longer_cycle_is_not_called_critical():
+    plan = schedule(network([("x", "a", 0), ("a", "b", 0), ("b", "a", 1), ("a", "a", 1)]))
+    assert plan.initiation_interval == 2
+    assert plan.critical == ("a", "b", "a")
+
+
 def test_two_model_steps_of_delay_halve_the_interval():
     assert schedule(network([("x", "a", 0), ("a", "b", 0), ("b", "c", 0), ("c", "a", 2)])).initiation_interval == 2
 

@@ -25,7 +25,18 @@ def test_rounding_modes_follow_their_table(mode, expected):
 
 @pytest.mark.parametrize(
     ("x", "q", "expected"),
-    [(7, 2048, 3), (-7, 2048, -3), (7, 4096, 7), (-7, 4096, -7), (7, 0, 0), (-1, 4095, 0), (7, -2048, -3), (-7, -2048, 3), (5, 8191, 9), (4096, 1, 1)],
+    [
+        (7, 2048, 3),
+        (-7, 2048, -3),
+        (7, 4096, 7),
+        (-7, 4096, -7),
+        (7, 0, 0),
+        (-1, 4095, 0),
+        (7, -2048, -3),
+        (-7, -2048, 3),
+        (5, 8191, 9),
+        (4096, 1, 1),
+    ],
 )
 def test_decay_truncates_toward_zero(x, q, expected):
     assert decay(x, q, 12) == expected
@@ -33,7 +44,19 @@ def test_decay_truncates_toward_zero(x, q, expected):
 
 @pytest.mark.parametrize(
     ("x", "multiplier", "shift", "expected"),
-    [(1, 1, 1, 0), (3, 1, 1, 2), (5, 1, 1, 2), (-1, 1, 1, 0), (-3, 1, 1, -2), (-5, 1, 1, -2), (7, 3, 2, 5), (7, 3, 0, 21), (-7, 3, 3, -3), (6, 1, 2, 2), (10, 1, 2, 2)],
+    [
+        (1, 1, 1, 0),
+        (3, 1, 1, 2),
+        (5, 1, 1, 2),
+        (-1, 1, 1, 0),
+        (-3, 1, 1, -2),
+        (-5, 1, 1, -2),
+        (7, 3, 2, 5),
+        (7, 3, 0, 21),
+        (-7, 3, 3, -3),
+        (6, 1, 2, 2),
+        (10, 1, 2, 2),
+    ],
 )
 def test_multiply_shift_rounds_half_to_even(x, multiplier, shift, expected):
     assert multiply_shift(x, multiplier, shift) == expected

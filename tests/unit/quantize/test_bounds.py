@@ -25,16 +25,18 @@ def assert_inside(result, inputs):
 
 
 @given(
-    seed=SEEDS, fire=st.sampled_from(list(Fire)), reset=st.sampled_from(list(Reset)), leak=st.floats(-1.5, 1.5), alpha=st.none() | st.floats(0, 1),
+    seed=SEEDS, fire=st.sampled_from(list(Fire)), reset=st.sampled_from(list(Reset)),
+    leak=st.floats(-1.5, 1.5), alpha=st.none() | st.floats(0, 1),
     late=st.booleans(), steps=st.integers(1, 8), bits=st.integers(2, 8), spikes=st.booleans(), per_step=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_no_input_leaves_the_bounds(seed, fire, reset, leak, alpha, late, steps, bits, spikes, per_step):
+def test_no_input_leaves_the_bounds(seed, fire, reset, leak, alpha, late, steps, bits, spikes, per_step):  # noqa: PLR0917
     rng = np.random.default_rng(seed)
     t = steps if per_step else 1
     whole = fire is Fire.NONE and reset is Reset.SUBTRACT
     graph = one_layer(
-        rng, steps=steps, spikes=spikes, fire=fire, reset=reset, leak=np.full(t, leak), alpha=None if alpha is None else np.full(t, alpha),
+        rng, steps=steps, spikes=spikes, fire=fire, reset=reset, leak=np.full(t, leak),
+        alpha=None if alpha is None else np.full(t, alpha),
         late_current=late and alpha is not None, theta=rng.uniform(-0.5, 2, (t, 6)), bias=rng.normal(0, 0.5, (t, 6)),
         reset_amount=constant(1.0) if whole else rng.uniform(-1, 2, (t, 6)), reset_value=rng.uniform(-1, 1, (t, 6)), v_init=rng.uniform(-1, 1, 6),
     )  # fmt: skip
@@ -103,7 +105,9 @@ def test_a_bound_that_is_broken_on_purpose_is_seen(field):
     low, high = result.populations[0].bounds["membrane"]
     wrong = replace(result.populations[0], bounds={**result.populations[0].bounds, "membrane": (low, high // 8)})
     with pytest.raises(AssertionError):
-        assert_inside(replace(result, populations=(wrong,)), {"x": np.ones((3, 5, 8), dtype=int)} if field == "bias" else {"x": all_up(result)})
+        assert_inside(
+            replace(result, populations=(wrong,)), {"x": np.ones((3, 5, 8), dtype=int)} if field == "bias" else {"x": all_up(result)}
+        )
 
 
 def all_up(result):

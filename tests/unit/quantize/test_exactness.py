@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from population_nets import TARGET, differences, image_net, images, neuron, one_layer
+from population_nets import TARGET, differences, graph_of, image_net, images, neuron, one_layer
 
 from snncompile.ir import reference
 from snncompile.ir.interpret import interpret
+from snncompile.ir.linear_ops import Gather, Input, Linear
 from snncompile.ir.neuron import Fire, Reset, constant
 from snncompile.quantize import Options, dequantise, quantize
 
@@ -28,7 +29,7 @@ def spikes(rng, samples=20, steps=5, inputs=8):
 @pytest.mark.parametrize("alpha", [None, 0.5, 0.25])
 @given(seed=SEEDS, leak=st.sampled_from([0.5, 1.0, 0.0, 0.25, -0.5, 0.75, 1.5]), late=st.booleans())
 @settings(max_examples=4, deadline=None)
-def test_every_rule_is_exact_with_dyadic_decays(fire, reset, alpha, seed, leak, late):
+def test_every_rule_is_exact_with_dyadic_decays(fire, reset, alpha, seed, leak, late):  # noqa: PLR0917
     rng = np.random.default_rng(seed)
     graph = one_layer(
         rng, fire=FIRES[fire], reset=reset, leak=constant(leak), alpha=None if alpha is None else constant(alpha),
@@ -39,7 +40,7 @@ def test_every_rule_is_exact_with_dyadic_decays(fire, reset, alpha, seed, leak, 
         graph = graph.map_nodes(lambda n: n if n.name != "n" else neuron_with(n, reset_amount=n.theta))
     result = quantize(graph, TARGET)
     done = report(result)
-    (wrong, _), = differences(graph, result, {"x": spikes(rng)}).values()
+    ((wrong, _),) = differences(graph, result, {"x": spikes(rng)}).values()
     assert done.exact or done.reason
     if done.exact:
         assert wrong == 0
@@ -87,6 +88,25 @@ def test_padding_is_a_true_zero_for_the_offset():
     assert off.max() <= 2.0 ** (graph.steps - 1) / 2 + 1e-6
 
 
+def test_a_hole_in_the_wiring_is_a_true_zero_for_the_offset():
+    rng = np.random.default_rng(10)
+    x = Input(name="x", size=(2, 6, 6), static=True)
+    index = np.where(rng.random(40) < 0.3, -1, rng.integers(0, 72, 40))
+    nodes = (
+        x,
+        Gather(name="g", inputs=("x",), index=index),
+        Linear(name="w", inputs=("g",), weight=rng.normal(0, 0.2, (4, 40))),
+        neuron("n", "w"),
+    )
+    graph, data = graph_of(*nodes), images(rng, 20)
+    result = quantize(graph, TARGET, calibration={"x": data})
+    assert np.any(result.graph.by_name["x"].offset)
+    want = interpret(dequantise(graph, result), {"x": data}, record=["n.m"])["n.m"][:, 0]
+    got = reference.run(result.graph, {"x": data}, record=["n.m"])["n.m"][:, 0] * result.graph.by_name["n"].v_scale
+    assert np.abs(want - got).max() < 1e-5
+    assert np.abs(dequantise(graph, result).by_name["n"].bias).max() <= 0.5 * 2**4 * result.graph.by_name["n"].v_scale.max()
+
+
 def test_the_rounding_errors_are_small_on_the_float_network():
     rng = np.random.default_rng(3)
     graph = image_net(rng)
@@ -101,7 +121,9 @@ def test_the_rounding_errors_are_small_on_the_float_network():
 
 @pytest.mark.parametrize("fire", ["ge", "gt"])
 def test_strict_and_inclusive_comparison_at_exact_ties(fire):
-    graph = one_layer(np.random.default_rng(0), weight=np.array([[0.5, 0.5]]), inputs=2, outputs=1, fire=FIRES[fire], reset=Reset.KEEP, leak=constant(0.0))
+    graph = one_layer(
+        np.random.default_rng(0), weight=np.array([[0.5, 0.5]]), inputs=2, outputs=1, fire=FIRES[fire], reset=Reset.KEEP, leak=constant(0.0)
+    )
     result = quantize(graph, TARGET)
     x = np.array([[[1, 1], [1, 0], [0, 0], [1, 1], [0, 1]]])
     got = reference.run(result.graph, {"x": x})["y"].reshape(-1).tolist()
@@ -152,7 +174,7 @@ def test_weight_bits_are_traded_for_guard_bits_on_request():
     assert traded.exact
     assert traded.weight_bits < 8
     assert traded.guard_bits >= 8
-    (wrong, _), = differences(graph, traded_result, {"x": rng.integers(0, 256, (20, 1, 64))}).values()
+    ((wrong, _),) = differences(graph, traded_result, {"x": rng.integers(0, 256, (20, 1, 64))}).values()
     assert wrong == 0
 
 
@@ -204,4 +226,3 @@ def test_quantising_twice_gives_the_same_bits():
         for key, value in vars(p).items():
             if isinstance(value, np.ndarray):
                 assert np.array_equal(value, vars(q)[key])
-    assert neuron("a", "b").name == "a"

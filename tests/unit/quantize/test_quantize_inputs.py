@@ -19,7 +19,10 @@ def test_a_declared_grid_is_kept():
 
 
 def test_spikes_take_one_bit():
-    for op, _ in (quantise_input_op(image(low=0, high=1, grid=1), None, 8), quantise_input_op(image(), np.eye(4) * np.ones((2, 1, 3, 1, 1)), 8)):
+    for op, _ in (
+        quantise_input_op(image(low=0, high=1, grid=1), None, 8),
+        quantise_input_op(image(), np.eye(4) * np.ones((2, 1, 3, 1, 1)), 8),
+    ):
         assert (op.low, op.high, op.lsb.item(), op.offset.item()) == (0, 1, 1.0, 0.0)
 
 
