@@ -60,6 +60,8 @@ class FoldAffineBack(RewritePass):
         if isinstance(source, Add):
             if is_all(op.factor, 1.0) and not alone:
                 return None
+            if op.name not in graph.output_nodes and all(takes(r, op.factor, graph.shapes[op.name]) for r in graph.readers_of[op.name]):
+                return None  # it folds forward, which leaves a concatenation in the sum as it is
             return self._into_sum(op, source, graph, alone)
         if not isinstance(source, (Conv2d, Linear)):
             return None
@@ -149,6 +151,13 @@ class FoldAffineIntoNeuron(RewritePass):
         biased = add_current(op, source.shift, graph.steps, rank)
         gain = op.gain if constant else compact(spread(op.gain, rank) * spread(source.factor, rank))
         return Change((replace(inherit(replace(biased, gain=gain), source), name=op.name, inputs=source.inputs),))
+
+
+def takes(reader: Op, factor: Array, shape: Shape) -> bool:
+    """Whether a synapse can take a factor on its input of this shape."""
+    if isinstance(reader, Conv2d):
+        return per_channel(factor, shape) is not None
+    return isinstance(reader, Linear) and constant_in_time(factor)
 
 
 def scaled_rows(synapse: Conv2d | Linear, factor: Array, shape: Shape) -> Array | None:

@@ -27,14 +27,17 @@ class FoldGathers(RewritePass):
     gather(add(x, y))                       ->  add(gather(x), gather(y))    where each part takes it
     linear(gather(x)), a reshape            ->  linear(x)
     linear(gather(x)), x not a payload      ->  linear(x), columns scattered
+    conv2d(gather(x)), all whole channels   ->  conv2d(x), input channels scattered
     """
 
     name = "fold-gathers"
 
     def rule(self, op: Op, graph: Graph) -> Change | Refusal | None:
-        """Fold one gather, or the gather in front of one dense layer."""
+        """Fold one gather, or the gather in front of one synapse."""
         if isinstance(op, Linear):
             return self._into_linear(op, graph)
+        if isinstance(op, Conv2d):
+            return self._into_conv(op, graph)
         if not isinstance(op, Gather):
             return None
         source = graph.node(op.inputs[0])
@@ -73,6 +76,16 @@ class FoldGathers(RewritePass):
             return None
         size = int(np.prod(graph.shape(gather.inputs[0])))
         return Change((inherit(replace(op, inputs=gather.inputs, weight=columns_scattered(op.weight, gather.index, size)), gather),))
+
+    def _into_conv(self, op: Conv2d, graph: Graph) -> Change | None:
+        gather = graph.node(op.inputs[0])
+        if not isinstance(gather, Gather) or op.groups != 1:
+            return None
+        shape = graph.shape(gather.inputs[0])
+        channels = whole_channels(gather.index, shape)
+        if channels is None or set(channels.tolist()) - {-1} != set(range(shape[0])):
+            return None
+        return Change((inherit(replace(op, inputs=gather.inputs, weight=channels_scattered(op.weight, channels, shape[0])), gather),))
 
     def _swap_affine(self, op: Gather, source: Affine, graph: Graph, alone: bool) -> Change:
         shape = graph.shapes[source.name]
@@ -181,3 +194,10 @@ def columns_scattered(weight: Array, index: Array, size: int) -> Array:
     out = np.zeros((size, weight.shape[0]))
     np.add.at(out, flat[flat >= 0], weight.T[flat >= 0])
     return np.ascontiguousarray(out.T)
+
+
+def channels_scattered(weight: Array, channels: Array, count: int) -> Array:
+    """The kernel on ``x`` of ``count`` channels for one on a map whose channel k is channel ``channels[k]`` of x (-1: zeros)."""
+    out = np.zeros((count, weight.shape[0], *weight.shape[2:]))
+    np.add.at(out, channels[channels >= 0], weight.swapaxes(0, 1)[channels >= 0])
+    return np.ascontiguousarray(out.swapaxes(0, 1))

@@ -10,9 +10,7 @@ from snncompile.ir.graph import Array, Graph, Op, fresh_name
 from snncompile.ir.linear_ops import Add, Affine, Conv2d, Delay, Gather, Input, Linear
 from snncompile.ir.neuron import Neuron
 from snncompile.passes.base import Change, Refusal, RewritePass, inherit
-from snncompile.passes.fold_gathers import columns_scattered, whole_channels
-
-LEAVES = (Input, Neuron, Delay)
+from snncompile.passes.fold_gathers import channels_scattered, columns_scattered, whole_channels
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,6 @@ class SplitConcat(RewritePass):
         if not isinstance(op, (Conv2d, Linear)):
             return None
         source = graph.node(op.inputs[0])
-        if isinstance(source, Gather) and isinstance(op, Linear) and isinstance(graph.node(source.inputs[0]), Add):
-            return None
         if not isinstance(source, Add):
             return None
         parts = [graph.node(r) for r in source.inputs]
@@ -62,16 +58,14 @@ class SplitConcat(RewritePass):
         channels = whole_channels(part.index, shape)
         if channels is None:
             return None
-        weight = np.zeros((op.weight.shape[0], shape[0], *op.weight.shape[2:]))
-        np.add.at(weight.transpose(1, 0, 2, 3), channels[channels >= 0], op.weight.transpose(1, 0, 2, 3)[channels >= 0])
-        return replace(op, inputs=part.inputs, bias=None, weight=weight)
+        return replace(op, inputs=part.inputs, bias=None, weight=channels_scattered(op.weight, channels, shape[0]))
 
 
 def _support(part: Op, graph: Graph) -> Array | None:
     """Where a part of a sum may be nonzero; None if it is not wiring (or a scaled payload)."""
     if isinstance(part, Affine):
         inner = _support(graph.node(part.inputs[0]), graph)
-        return None if inner is None else np.asarray(inner | np.any(np.broadcast_to(part.shift, part.shift.shape) != 0))
-    if isinstance(part, Gather) and isinstance(graph.node(part.inputs[0]), (*LEAVES, Conv2d, Linear)):
+        return None if inner is None else np.asarray(inner | np.any(part.shift != 0))
+    if isinstance(part, Gather) and isinstance(graph.node(part.inputs[0]), (Input, Neuron, Delay, Conv2d, Linear)):
         return np.asarray(part.index >= 0)
     return None
