@@ -16,7 +16,7 @@ import numpy as np
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.interpret import interpret
-from snncompile.ir.neuron import Fire, Neuron, at_step
+from snncompile.ir.neuron import Neuron, at_step
 from snncompile.ir.reference import quantise_input
 from snncompile.quantize import PopulationReport, QuantResult
 from snncompile.quantize.dequantise import payload_values
@@ -133,7 +133,7 @@ def _compare_population(
     if n.spiking:
         expected = mine[n.name]
         near = np.abs(m - theta) <= TIE * scale
-    elif n.fire is Fire.NONE:
+    elif whole.fire == "none":
         expected = mine[n.name] / whole.out_scale
         largest = max(float(np.abs(expected).max(initial=0)), 1.0)
         allowed = TIE * largest if report.exact else rounding_bound(n, whole, largest, m.shape[1]).reshape((1, -1) + (1,) * (m.ndim - 2))
@@ -141,7 +141,7 @@ def _compare_population(
         near = np.zeros(expected.shape, dtype=bool)
     else:
         raw = mine[n.name] / whole.out_scale
-        expected = np.clip(np.rint(raw), 0, whole.payload_max)
+        expected = np.clip(np.rint(raw), whole.payload_min, whole.payload_max)
         near = np.abs(raw - np.floor(raw) - 0.5) <= TIE * np.maximum(np.abs(raw), 1.0)
     apart = expected != payload
     entry.compared += apart.size

@@ -89,7 +89,7 @@ def _population(graph: Graph, schedule: Schedule, n: IntNeuron, keep: Store) -> 
         "ports": [_port(graph, schedule, p, e, keep) for p, e in zip(incoming, n.exponents, strict=True)],
         "neuron": {
             "fire": n.fire, "reset": n.reset.value, **fields, **optional, "late_current": n.late_current,
-            "output_multiplier": multiplier, "output_shift": n.shift, "payload_max": n.payload_max,
+            "output_multiplier": multiplier, "output_shift": n.shift, "payload_min": n.payload_min, "payload_max": n.payload_max,
         },
     }  # fmt: skip
 

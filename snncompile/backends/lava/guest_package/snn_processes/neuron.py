@@ -1,8 +1,8 @@
 """One integer neuron step, vectorised over a population.
 
-    decay(x, q) = sign(x) * ((|x| * q) >> decay_bits)            toward zero
+    decay(x, q) = sign(x * q) * ((|x| * |q|) >> decay_bits)      toward zero
     i = decay(i, alpha[t]) + a     or  i = a  without alpha
-    m = decay(v, leak[t]) + i + bias[t]
+    m = decay(v, leak[t]) + i + bias[t]                          i of the step before, if the current comes late
     n = fire(m, threshold[t]);  v = reset(m, n)
 
 All values int64; a value outside the membrane or payload range raises RangeViolation, nothing wraps or saturates.
@@ -35,8 +35,10 @@ class NeuronState:
         """Advance by model step ``t`` with the summed synaptic input ``a``; return the payload n, leave v in ``self.v``."""
         spec = self.spec
         if spec.alpha is not None:
-            self.i = a = self.decay(self.i, at(spec.alpha, t)) + a
-            check(a, self.membrane, "the synaptic current")
+            before = self.i
+            self.i = self.decay(before, at(spec.alpha, t)) + a
+            check(self.i, self.membrane, "the synaptic current")
+            a = before if spec.late_current else self.i
         m = self.decay(self.v, at(spec.leak, t)) + a + at(spec.bias, t)
         check(m, self.membrane, "the membrane")
         n = self.fire(m, t)
@@ -49,8 +51,8 @@ class NeuronState:
         """Multiply by q / 2**decay_bits and truncate toward zero."""
         if q.size == 1 and int(q.reshape(-1)[0]) == 1 << self.bits:
             return x
-        size = (np.abs(x) * q) >> self.bits
-        signed: np.ndarray = np.where(x < 0, -size, size)
+        size = (np.abs(x) * np.abs(q)) >> self.bits
+        signed: np.ndarray = np.where((x < 0) != (q < 0), -size, size)
         return signed
 
     def fire(self, m: np.ndarray, t: int) -> np.ndarray:
@@ -62,7 +64,7 @@ class NeuronState:
             fired: np.ndarray = (m >= at(spec.threshold, t)).astype(np.int64)
             return fired
         scaled: np.ndarray = shift_half_even((m - at(spec.threshold, t)) * spec.multiplier, spec.shift)
-        limited: np.ndarray = np.clip(scaled, 0, spec.payload_max)
+        limited: np.ndarray = np.clip(scaled, spec.payload_min, spec.payload_max)
         return limited
 
     def reset(self, m: np.ndarray, n: np.ndarray, t: int) -> np.ndarray:

@@ -86,8 +86,10 @@ class Neuron:
     reset_value: np.ndarray
     v_init: np.ndarray
     alpha: np.ndarray | None
+    late_current: bool
     multiplier: np.ndarray
     shift: int
+    payload_min: int
     payload_max: int
 
 
@@ -174,8 +176,10 @@ class _Reader:
         if neuron.fire == "none":
             payload = Range(max(self.payload.low, self.membrane.low), min(self.payload.high, self.membrane.high))
         else:
-            payload = Range(0, 1 if neuron.fire == "step" else neuron.payload_max)
-            _require(payload.high <= self.payload.high, f"'{name}' can send {payload.high}, the payload range ends at {self.payload.high}")
+            payload = Range(0, 1) if neuron.fire == "step" else Range(neuron.payload_min, neuron.payload_max)
+            for value in (payload.low, payload.high):
+                fits = self.payload.low <= value <= self.payload.high
+                _require(fits, f"'{name}' can send {value}, the payload range is {self.payload.low}..{self.payload.high}")
         return Population(name, shape, self.depths[name], ports, neuron, payload)
 
     def port(self, row: dict[str, Any], name: str) -> Port:
@@ -225,7 +229,7 @@ class _Reader:
         one = 1 << self.bits
         leak, alpha = per_step("leak", one), per_step("alpha", one) if row.get("alpha") else None
         for key, q in (("leak", leak), ("alpha", alpha)):
-            _require(q is None or (int(q.min()) >= 0 and int(q.max()) <= one), f"'{name}': {key} leaves 0..{one}")
+            _require(q is None or self.membrane.magnitude * _magnitude(q) < 2**62, f"'{name}': {key} overflows 64 bits")
         threshold, multiplier = per_step("threshold", 0), plain("output_multiplier", 1)
         product = (self.membrane.magnitude + _magnitude(threshold)) * _magnitude(multiplier)
         _require(product < 2**62, f"'{name}': output_multiplier overflows 64 bits")
@@ -239,8 +243,10 @@ class _Reader:
             reset_value=per_step("reset_value", 0),
             v_init=plain("v_init", 0),
             alpha=alpha,
+            late_current=bool(row.get("late_current")),
             multiplier=multiplier,
             shift=_integer(row.get("output_shift") or 0, f"output_shift of '{name}'", 0, 62),
+            payload_min=_integer(row.get("payload_min") or 0, f"payload_min of '{name}'", -INT32 + 1) if fire == "relu" else 0,
             payload_max=_integer(row["payload_max"], f"payload_max of '{name}'", 0) if fire == "relu" else 1,
         )
 
