@@ -1,0 +1,1 @@
+"""One click command a file: names, options and help, nothing heavy."""

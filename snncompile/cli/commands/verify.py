@@ -1,0 +1,38 @@
+"""``snncompile verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from snncompile.cli.options import FILE, json_option, model_options
+
+
+@click.command(short_help="Check every claim of a bundle on data.")
+@click.argument("bundle", type=FILE)
+@click.option("--data", type=FILE, required=True, metavar="FILE", help=".npz with x (N, shape) or (N, T, shape) and optional labels y.")
+@click.option("--against", type=FILE, metavar="MODEL", help="The trained network the bundle came from (or give --arch alone).")
+@click.option(
+    "--backend", "backends", type=click.Choice(["lava", "reference"]), multiple=True,
+    help="Executors to compare bit for bit with the integer reference: Lava's simulator, or the reference in hardware time. "
+    "May be repeated. [default: reference]",
+)  # fmt: skip
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="How many samples to run on the executors. [default: all]")
+@click.option("--timeout", type=click.FloatRange(min=1), default=1800.0, show_default=True, metavar="SECONDS", help="Limit of the Lava run.")
+@model_options
+@json_option
+@click.pass_obj
+def verify(obj: dict[str, Any], bundle: Path, **options: Any) -> int:
+    """Check BUNDLE: its files, the integer program against the trained network, and executors bit for bit.
+
+    The exit status is 1 if a claim fails; the first divergence is printed and its traces are written beside the bundle.
+
+    \b
+    Example:
+      snncompile verify model.snn --data images.npz --against model.pt --backend lava --json
+    """
+    from snncompile.cli.work.verify import Request, verify as work  # noqa: PLC0415
+
+    return work(Request(bundle=bundle, quiet=obj["quiet"], **options))

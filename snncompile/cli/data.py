@@ -1,0 +1,154 @@
+"""Samples from ``data.npz``: ``x`` of shape (N, shape) or (N, T, shape), labels ``y`` of shape (N,) if there are any."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snncompile.cli import paths
+from snncompile.errors import CompileError, fail
+
+Array = npt.NDArray[Any]
+RECIPE = "write it with numpy.savez('data.npz', x=images, y=labels)"
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """``x`` (N, T | 1, *shape), floating; ``y`` (N,) or None; ``source`` in words, ``grid`` (low, high, step) if the type tells."""
+
+    x: Array
+    y: Array | None
+    source: str
+    sha256: str | None = None
+    grid: tuple[float, float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def first(self, count: int) -> Data:
+        """The first samples."""
+        return replace(self, x=self.x[:count], y=None if self.y is None else self.y[:count])
+
+
+def load_data(path: Path, shape: tuple[int, ...], steps: int) -> Data:
+    """Read and check a file.
+
+    Errors  SNN001 to SNN003 no such file; SNN020 not an .npz; SNN021 no x; SNN022 shape; SNN023 not numbers; SNN024 NaN or infinity;
+            SNN025 empty; SNN026 labels
+    """
+    paths.check_file(path)
+    raw = paths.read(path)
+    arrays = _arrays(path, raw)
+    if "x" not in arrays:
+        names = ", ".join(f"{k} {list(v.shape)}" for k, v in arrays.items()) or "nothing"
+        raise fail("SNN021", f"{path} has no array 'x'", notes=[f"it holds {names}"], help=RECIPE)
+    x = _numbers(path, "x", arrays["x"])
+    grid = {"b": (0.0, 1.0, 1.0), "u": (0.0, 255.0, 1.0)}.get(x.dtype.kind) if x.dtype.itemsize == 1 else None
+    if x.size == 0:
+        raise fail("SNN025", f"{path} holds no samples: x has shape {list(x.shape)}", help=RECIPE)
+    x = _with_time(path, x, shape, steps)
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        sample = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
+        raise fail("SNN024", f"x in {path} holds NaN or infinity, first in sample {sample}", help="clean the data; nothing is guessed here")
+    values = x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32)
+    y = _labels(path, arrays["y"], len(x)) if "y" in arrays else None
+    return Data(values, y, str(path), hashlib.sha256(raw).hexdigest(), grid)
+
+
+def _arrays(path: Path, raw: bytes) -> dict[str, Array]:
+    if raw.startswith(b"\x93NUMPY"):
+        raise fail("SNN020", f"{path} is a single array (.npy), expected an .npz with x and optional y", help=RECIPE)
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name in ("x", "y")} or {n: archive[n] for n in archive.files}
+    except ValueError as e:
+        if "Object arrays" in str(e):
+            raise fail("SNN023", f"{path} holds pickled objects, which could run code when loaded", help="save arrays of numbers") from e
+        raise fail("SNN020", f"{path} is not an .npz file", help=RECIPE) from e
+    except (OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError) as e:
+        damaged = raw.startswith(b"PK")
+        raise fail("SNN020", f"{path} is {'a truncated or damaged' if damaged else 'not an'} .npz file", help=RECIPE) from e
+
+
+def _numbers(path: Path, name: str, array: Array) -> Array:
+    if array.dtype.kind not in "biuf":
+        raise fail("SNN023", f"{name} in {path} holds {array.dtype}, not real numbers", help="save arrays of numbers")
+    return array
+
+
+def _with_time(path: Path, x: Array, shape: tuple[int, ...], steps: int) -> Array:
+    if x.shape[1:] == shape:
+        return x[:, None]
+    if x.shape[2:] == shape and x.ndim > 1 and x.shape[1] in (1, steps):
+        return x
+    sizes = ", ".join(map(str, shape))
+    raise fail(
+        "SNN022",
+        f"x in {path} has shape {list(x.shape)}, this network wants [N, {sizes}] or [N, {steps}, {sizes}]",
+        notes=["[N, ...] shows each sample at every step, [N, T, ...] gives each step its own input"],
+        help=_way_out(x.shape, shape, steps),
+    )
+
+
+def _way_out(found: tuple[int, ...], shape: tuple[int, ...], steps: int) -> str | None:
+    """The NumPy expression that would mend a common mistake."""
+    if found == shape:
+        return "a single sample needs a leading axis: x[None]"
+    if len(shape) == 3:
+        c, h, w = shape
+        if found[1:] == (h, w) and c == 1:
+            return "add the channel axis: x[:, None]"
+        if found[1:] == (h, w, c):
+            return "channels come first: x.transpose(0, 3, 1, 2)"
+        if found[2:] == (h, w) and c == 1 and found[1] == steps:
+            return "add the channel axis: x[:, :, None]"
+    if len(found) == 2 and found[1] == int(np.prod(shape)):
+        return f"x.reshape(len(x), {', '.join(map(str, shape))})"
+    if len(shape) == 1 and int(np.prod(found[1:])) == shape[0]:
+        return "flatten the samples: x.reshape(len(x), -1)"
+    if found[2:] == shape and found[0] == steps:
+        return "samples come first, then time: x.swapaxes(0, 1)"
+    if found[2:] == shape:
+        return f"the file has {found[1]} steps, the network runs {steps}; pick {steps} of them or compile with --steps {found[1]}"
+    return None
+
+
+def _labels(path: Path, y: Array, count: int) -> Array:
+    def wrong(what: str, way_out: str | None = None) -> CompileError:
+        return fail("SNN026", f"labels y in {path} {what}", help=way_out)
+
+    y = _numbers(path, "y", y)
+    if y.ndim == 2 and y.shape[0] == count and y.shape[1] > 1:
+        raise wrong(f"have shape {list(y.shape)}, expected [{count}] class numbers", "one-hot labels: y.argmax(axis=1)")
+    if y.size != count or y.ndim > 2:
+        raise wrong(f"have shape {list(y.shape)}, x has {count} samples", "give one class number per sample")
+    whole = y.reshape(count)
+    if not np.all(np.isfinite(whole)) or np.any(whole != np.rint(whole)) or whole.min() < 0:
+        raise wrong("are not all class numbers 0, 1, 2...")
+    return whole.astype(np.int64)
+
+
+def check_labels(data: Data, classes: int) -> None:
+    """Raise SNN026 for a label that the network has no output for."""
+    if data.y is not None and data.y.size and int(data.y.max()) >= classes:
+        message = f"labels y in {data.source} reach {int(data.y.max())}, the network has {classes} outputs"
+        raise fail("SNN026", message, help="classes count from 0")
+
+
+def check_range(data: Data, known: tuple[float, float, float]) -> None:
+    """Raise SNN027 for samples outside of the range that the network was trained on."""
+    low, high, _ = known
+    least, most = float(data.x.min()), float(data.x.max())
+    if least < low or most > high:
+        message = f"x in {data.source} holds {least:g}..{most:g}, the network's input lies in {low:g}..{high:g}"
+        raise fail("SNN027", message, help="give the values that the network was trained on, before any normalisation of its own")
+
+
+__all__ = ["Data", "check_labels", "check_range", "load_data"]

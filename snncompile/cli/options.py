@@ -1,0 +1,74 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path)
+
+
+class Shape(click.ParamType):
+    """``1,28,28`` or ``1x28x28``."""
+
+    name = "C,H,W"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Positive whole numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            shape = tuple(int(n) for n in str(value).strip("()[] ").replace("x", ",").split(",") if n.strip())
+        except ValueError:
+            shape = ()
+        if not shape or min(shape) < 1:
+            self.fail(f"'{value}' is not a shape; write the sizes of one sample at one step, like 1,28,28", param, ctx)
+        return shape
+
+
+class Range(click.ParamType):
+    """``low,high`` or ``low,high,grid``."""
+
+    name = "LOW,HIGH[,GRID]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float, float]:
+        """Two or three numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            low, high, grid = (*(float(n) for n in str(value).split(",")), 0.0)[:3]
+        except ValueError:
+            low, high, grid = 1.0, 0.0, 0.0
+        if not low < high or grid < 0 or str(value).count(",") > 2:
+            self.fail(f"'{value}' is not a range; write the lowest and highest value, like 0,1 or 0,255,1 for whole numbers", param, ctx)
+        return low, high, grid
+
+
+def model_options(command: Command) -> Command:
+    """How to build and run a model whose file does not say so itself."""
+    options = (
+        click.option("--arch", metavar="MODULE:FACTORY", help="What builds the network: package.module:factory or path/to/file.py:factory."),
+        click.option("--arch-args", metavar="JSON", help="Keyword arguments of the factory."),
+        click.option("--input-shape", type=Shape(), help="Shape of one sample at one step, without batch and time axes."),
+        click.option("--steps", type=click.IntRange(min=1), metavar="T", help="Time steps per sample."),
+        click.option(
+            "--layout", type=click.Choice(["step", "TB", "BT"]),
+            help="Call the model once per step, or once with a time axis first or second. [default: step]",
+        ),
+        click.option("--trust-pickle", is_flag=True, help="Load a pickled module. That runs code from the file."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def json_option(command: Command) -> Command:
+    """One JSON object instead of text."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(command)
+
+
+__all__ = ["FILE", "Range", "Shape", "json_option", "model_options"]

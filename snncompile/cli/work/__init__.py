@@ -1,0 +1,1 @@
+"""What the commands do. These modules may import the whole compiler; they are loaded when a command runs."""

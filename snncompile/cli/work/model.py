@@ -1,0 +1,110 @@
+"""Model and data as several commands need them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snncompile.capture.driver import Layout
+from snncompile.capture.load import LoadedModel, load_model, parse_arch_args
+from snncompile.cli import show
+from snncompile.cli.data import Data, check_range, load_data
+from snncompile.ir.graph import Graph
+from snncompile.ir.linear_ops import Input
+from snncompile.pipeline import random_input
+
+CALIBRATION_SAMPLES = 64
+RANDOM_SAMPLES = 32
+DEFAULT_RANGE = (0.0, 1.0, 0.0)
+SIBLINGS = ("images.npz", "data.npz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """What the command line says about a model."""
+
+    arch: str | None = None
+    arch_args: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    steps: int | None = None
+    layout: Layout | None = None
+    trust_pickle: bool = False
+
+    def load(self, path: Path | None) -> LoadedModel:
+        """Load it; errors of ``capture.load``."""
+        return load_model(
+            path, arch=self.arch, arch_args=parse_arch_args(self.arch_args), trust_pickle=self.trust_pickle, input_shape=self.input_shape,
+            steps=self.steps, layout=self.layout,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def users_output_to_stderr() -> Iterator[None]:
+    """What a user's code prints must not mix with results on standard output."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def sibling_data(path: Path | None) -> Path | None:
+    """Data that lies beside an example's model."""
+    if path is None:
+        return None
+    return next((path.parent / name for name in SIBLINGS if (path.parent / name).is_file()), None)
+
+
+def choose_range(
+    loaded: LoadedModel, chosen: tuple[float, float, float] | None, data: Data | None, calibration: Data | None
+) -> tuple[tuple[float, float, float] | None, str | None]:
+    """The input range and, where nobody knows it, a sentence about what is assumed."""
+    known = chosen or loaded.input_range
+    for samples in (calibration, data):
+        if known is None and samples is not None:
+            if samples.grid is not None:
+                return samples.grid, None
+            return None, None  # the calibration tells
+    if known is None:
+        return DEFAULT_RANGE, "the input range is assumed to be 0..1; give --data, --calibration or --input-range"
+    for samples in (calibration, data):
+        if samples is not None:
+            check_range(samples, known)
+    return known, None
+
+
+def usable_data(path: Path | None, loaded: LoadedModel, *, strict: bool = True) -> Data | None:
+    """Samples for a network; with ``strict`` off (data found, not named) unfit data is no error but None."""
+    if path is None:
+        return None
+    if strict:
+        return load_data(path, loaded.input_shape, loaded.steps)
+    from snncompile.errors import CompileError  # noqa: PLC0415
+
+    try:
+        data = load_data(path, loaded.input_shape, loaded.steps)
+        if loaded.input_range is not None:
+            check_range(data, loaded.input_range)
+        return data
+    except CompileError as e:
+        show.warn(f"{path} lies beside the model but is not used: {e.diagnostics[0].message}")
+        return None
+
+
+def random_data(graph: Graph) -> Data:
+    """Seeded random samples in the input's range; they say nothing about accuracy."""
+    source = graph.of(Input)[0]
+    return Data(np.asarray(random_input(source, graph.steps, RANDOM_SAMPLES)), None, f"{RANDOM_SAMPLES} seeded random samples")
+
+
+def facts(loaded: LoadedModel) -> dict[str, Any]:
+    """What the manifest says about the source."""
+    return {**loaded.facts, "sha256": loaded.source_sha256}
+
+
+__all__ = [
+    "CALIBRATION_SAMPLES", "ModelOptions", "choose_range", "facts", "random_data", "sibling_data", "usable_data", "users_output_to_stderr",
+]  # fmt: skip

@@ -1,0 +1,2 @@
+def render(manifest):
+    return "<html></html>"

@@ -1,0 +1,128 @@
+"""The summary on the terminal, as a researcher wants it: tables with rich, plain text where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from snncompile.report.words import bits, count, percent, rate, size
+
+Json = Mapping[str, Any]
+PLAIN_WIDTH = 160
+
+
+def console() -> Console:
+    """Standard output; wide and without colour where it is no terminal."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PLAIN_WIDTH, color_system=None)
+
+
+def table(*columns: tuple[str, str]) -> Table:
+    """A table without lines; each column is (title, left or right)."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title, side in columns:
+        made.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
+    return made
+
+
+def network(manifest: Json) -> Table:
+    """One line a population, then the totals."""
+    made = table(
+        ("layer", "left"), ("shape", "left"), ("neurons", "right"), ("synapses", "right"), ("weights", "right"), ("bits", "right"),
+        ("guard bits", "right"), ("dynamics", "left"),
+    )  # fmt: skip
+    rows = manifest["populations"]
+    for p in rows:
+        shape = "x".join(map(str, p["shape"]))
+        state = Text("exact", style="green") if p["exact"] else Text("not exact", style="yellow")
+        made.add_row(p["name"], shape, count(p["neurons"]), count(p["synapses"]), count(p["weights"]), str(p["weight_bits"]), str(p["guard_bits"]), state)
+    totals = [count(sum(p[k] for p in rows)) for k in ("neurons", "synapses", "weights")]
+    made.add_row("total", "", *totals, "", "", f"{sum(p['exact'] for p in rows)} of {len(rows)} exact", style="bold")
+    return made
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> Table:
+    """Labels and sentences."""
+    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for label, text in rows:
+        made.add_row(label, Text(text))
+    return made
+
+
+def findings(found: Json, data: str) -> list[tuple[str, str]]:
+    """What verification says, one sentence a claim."""
+    rows: list[tuple[str, str]] = []
+    quantize, steps = found["quantize"], found["steps"]
+    before, after = quantize["float_accuracy"], quantize["integer_accuracy"]
+    on = f"{count(found['samples'])} samples, T = {steps}; {data}"
+    if after is None:
+        rows.append(("accuracy", f"not measured: no labels ({on})"))
+    else:
+        rows.append(("accuracy", f"{f'{percent(before)} before, ' if before is not None else ''}{percent(after)} after ({on})"))
+    capture = found.get("capture")
+    if capture is not None:
+        rows.append((
+            "capture", f"{count(capture['differing_spikes'])} spikes differ from PyTorch, membranes by {capture['membrane_error']:.1e} relative "
+            f"({count(capture['samples'])} samples)",
+        ))  # fmt: skip
+    if "passes" in found:
+        passes = found["passes"]
+        rows.append(("passes", f"{count(passes['differing_spikes'])} spikes differ, membranes by {passes['membrane_error']:.1e} relative"))
+    dynamics = quantize.get("dynamics")
+    if dynamics is not None:
+        text = f"{count(dynamics['differing_spikes'])} spikes differ in {dynamics['exact_populations']} exact populations, {count(dynamics['ties'])} ties apart"
+        if dynamics["inexact_populations"]:
+            text += f"; {rate(dynamics['inexact_rate'])} in {dynamics['inexact_populations']} others"
+        rows.append(("dynamics", f"{text} ({count(dynamics['compared'])} compared)"))
+    for name, b in found["backend"].items():
+        what = f"{count(b['differing_bits'])} of {bits(b['compared_bits'])} differ from the integer reference"
+        rows.append((name, f"{what} ({b['samples']} samples, {b['steps']} steps, {b['populations']} populations, {b['seconds']:.1f} s)"))
+    return rows
+
+
+def print_export(manifest: Json, found: Json, outcome: Json) -> None:
+    """The whole summary of ``export``."""
+    out = console()
+    source, schedule = manifest["source"], manifest["schedule"]
+    origin = " ".join(filter(None, (source.get("file") or source.get("arch"), f"({source['method']})" if source.get("method") else "")))
+    out.print(Text.assemble((f"{origin} on {manifest['target']['name']}", "bold"), f", T = {manifest['steps']}"))
+    out.print()
+    out.print(network(manifest))
+    out.print()
+    rows = findings(found, source_of(outcome["data"]))
+    if not found["backend"]:
+        rows.append(("lava", "not run"))
+    rows += [(f"{p['name']}", f"not exact: {p['reason']}") for p in manifest["populations"] if not p["exact"]]
+    interval = schedule["initiation_interval"]
+    rows.append(("schedule", f"{schedule['total_hops']} hops, one model step every {'' if interval == 1 else f'{interval} '}hardware step{'s' * (interval > 1)}"))
+    if manifest["target"]["assumed"]:
+        rows.append(("assumed", f"{', '.join(manifest['target']['assumed'])} (see snncompile targets {manifest['target']['name']})"))
+    checkpoint = outcome["bytes"]["checkpoint"]
+    rows.append(("size", size(outcome["bytes"]["bundle"]) + (f", float checkpoint {size(checkpoint)}" if checkpoint else "")))
+    rows.append(("bundle", outcome["bundle"]))
+    rows.append(("time", f"{outcome['seconds']:.1f} s"))
+    out.print(facts(rows))
+
+
+def source_of(data: Json) -> str:
+    """Where samples come from, in words."""
+    if data["random"]:
+        return "seeded random input, so this says nothing about accuracy"
+    return f"{data['source']}{', found beside the model' if data.get('found') else ''}"
+
+
+def print_verification(found: Json, data: str) -> None:
+    """The summary of ``verify``."""
+    out = console()
+    out.print(facts(findings(found, data)))
+    verdict = Text("every checked claim holds", style="bold green") if found["ok"] else Text("a claim failed", style="bold red")
+    out.print(verdict)
+
+
+__all__ = ["console", "facts", "findings", "network", "print_export", "print_verification", "source_of", "table"]
