@@ -46,7 +46,11 @@ def quantise_input_op(op: Input, data: Array | None, bits: int) -> tuple[IntInpu
     step = (high - low) / (2**bits - 1) or 1.0
     first = round(low / step)
     quantised = _build(op, np.full((1,) * len(op.size), step), np.zeros((1,) * len(op.size)), first, first + 2**bits - 1)
-    return quantised, f"input '{op.name}': rounded to {bits} bits over the {whence} range {low:.6g}..{high:.6g}"
+    note = f"input '{op.name}': rounded to {bits} bits over the {whence} range {low:.6g}..{high:.6g}"
+    if data is None:
+        return quantised, note
+    codes = np.rint(data / step)
+    return quantised, f"{note}; {int(((codes < quantised.low) | (codes > quantised.high)).sum())} of {data.size} calibration values clipped"
 
 
 def _on_grid(op: Input, grids: list[_Grid]) -> IntInput:

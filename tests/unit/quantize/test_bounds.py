@@ -38,7 +38,8 @@ def test_no_input_leaves_the_bounds(seed, fire, reset, leak, alpha, late, steps,
         rng, steps=steps, spikes=spikes, fire=fire, reset=reset, leak=np.full(t, leak),
         alpha=None if alpha is None else np.full(t, alpha),
         late_current=late and alpha is not None, theta=rng.uniform(-0.5, 2, (t, 6)), bias=rng.normal(0, 0.5, (t, 6)),
-        reset_amount=constant(1.0) if whole else rng.uniform(-1, 2, (t, 6)), reset_value=rng.uniform(-1, 1, (t, 6)), v_init=rng.uniform(-1, 1, 6),
+        reset_amount=constant(1.0) if whole else rng.uniform(-1, 2, (t, 6)), reset_value=rng.uniform(-1, 1, (t, 6)),
+        v_init=rng.uniform(-1, 1, 6),
     )  # fmt: skip
     high = 1 if spikes else 255
     calibration = {"x": rng.integers(0, high + 1, (20, steps, 8)).astype(float)}

@@ -66,6 +66,12 @@ def test_real_values_are_rounded_over_their_range_with_an_exact_zero():
     assert quantise_input(op, np.zeros((1, 3, 4, 4))).max() == 0
 
 
+def test_clipped_calibration_values_are_counted():
+    data = np.random.default_rng(3).uniform(-1, 1, (1000, 1, 2))
+    _, note = quantise_input_op(image((2,), low=-0.5, high=1.0), data, 8)
+    assert f"; {(data < -0.5 - 0.75 / 255).sum()} of 2000 calibration values clipped" in note
+
+
 def test_fewer_input_bits_round_a_finer_grid():
     op, note = quantise_input_op(image(low=0.0, high=255.0, grid=1.0), None, 4)
     assert "rounded to 4 bits over the declared range" in note
