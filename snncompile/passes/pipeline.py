@@ -7,6 +7,7 @@ from snncompile.passes.base import Pass
 from snncompile.passes.fold_affines import FoldAffineBack, FoldAffineForward, FoldAffineIntoNeuron
 from snncompile.passes.fold_gathers import FoldGathers
 from snncompile.passes.fold_synapses import FoldSynapses
+from snncompile.passes.fuse_filters import FuseFilters
 from snncompile.passes.insert_relays import InsertRelays
 from snncompile.passes.lift import DiagonalToAffine, PoolToConv
 from snncompile.passes.linear_loops import BreakLinearLoops
@@ -23,7 +24,7 @@ FOLDS: tuple[Pass, ...] = (
 )  # fmt: skip
 
 DEFAULT: Pipeline = (
-    Prune(), BreakLinearLoops(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), FOLDS, InsertRelays(), FOLDS, InsertRelays(),
+    Prune(), BreakLinearLoops(), FuseFilters(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), FOLDS, InsertRelays(), FOLDS, InsertRelays(),
     LowerNeurons(), Prune(),
 )  # fmt: skip
 """What ``run_passes`` runs: a tuple inside the tuple is repeated until none of its passes changes anything."""
