@@ -30,7 +30,7 @@ ARCH_ARGS = {
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="folder with MNIST's four idx .gz files")
-@click.option("--epochs", default=12, show_default=True)
+@click.option("--epochs", default=4, show_default=True)
 @click.option("--steps", default=6, show_default=True, help="T, time steps per image")
 @click.option("--batch-size", default=64, show_default=True)
 @click.option("--lr", default=4e-3, show_default=True, help="of Adam at the start; falls to 0 as a cosine")
@@ -38,7 +38,7 @@ ARCH_ARGS = {
 @click.option("--method", type=click.Choice(["OTTT_A", "OTTT_O"]), default="OTTT_A", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
-@click.option("--threads", default=2, show_default=True, help="CPU threads")
+@click.option("--threads", default=1, show_default=True, help="CPU threads; more help only where nothing else runs")
 @click.option("--out", type=click.Path(path_type=Path), default=HERE / "model.pt", show_default="model.pt beside this script")
 @click.option(
     "--images-out", type=click.Path(path_type=Path), help="write the first 256 test images here (.npz: x uint8, y int64) and stop"
