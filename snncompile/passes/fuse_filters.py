@@ -9,7 +9,7 @@ import numpy as np
 from snncompile.ir.graph import Graph, Op, fresh_name
 from snncompile.ir.linear_ops import Affine, Delay
 from snncompile.ir.neuron import Fire, Neuron, Reset
-from snncompile.passes.arrays import constant_in_time, is_all
+from snncompile.passes.arrays import constant_in_time, is_all, spread
 from snncompile.passes.base import Change, Refusal, RewritePass, inherit
 
 
@@ -31,7 +31,7 @@ class FuseFilters(RewritePass):
             return None
         chain: list[Op] = []
         reader: Op = op
-        factor = np.ones(1)
+        factor, rank = np.ones(1), len(graph.shapes[op.name])
         while True:
             ref = reader.inputs[0]
             node = graph.node(ref)
@@ -42,7 +42,7 @@ class FuseFilters(RewritePass):
             if isinstance(node, Affine):
                 if not is_all(node.shift, 0.0) or not constant_in_time(node.factor):
                     return None
-                factor = factor * node.factor[:1]
+                factor = spread(factor, rank) * spread(node.factor[:1], rank)
             chain.append(node)
             reader = node
         f, late = node, [n for n in chain if isinstance(n, Delay)]
@@ -57,6 +57,8 @@ class FuseFilters(RewritePass):
         if not is_all(f.v_init, 0.0) or not constant_in_time(f.gain):
             return Refusal(f.name, "it does not start at 0, or its gain differs between steps")
         name = fresh_name(graph.by_name, f"{op.name}_current")
-        current = Affine(name=name, inputs=f.inputs, loc=f.loc, factor=factor * f.gain[:1], shift=factor * f.bias)
+        factor = spread(factor, rank)
+        gain, shift = factor * spread(f.gain[:1], rank), factor * spread(f.bias, rank)
+        current = Affine(name=name, inputs=f.inputs, loc=f.loc, factor=gain, shift=shift)
         neuron = inherit(replace(op, inputs=(name,), alpha=f.leak, late_current=bool(late)), f)
         return Change((replace(current, origin=neuron.origin), neuron), {})

@@ -32,7 +32,8 @@ class LowerNeurons(RewritePass):
             return None
         root = graph.node(op.inputs[0])
         refs = root.inputs if isinstance(root, Add) else op.inputs
-        if any(graph.sole_reader(p.name) is None for p in map(graph.node, refs) if isinstance(p, (Conv2d, Linear, Affine, Diagonal, Add))):
+        currents = [p for p in (root, *map(graph.node, refs)) if isinstance(p, (Conv2d, Linear, Affine, Diagonal, Add))]
+        if any(graph.sole_reader(p.name) is None for p in currents):
             return Refusal(op.name, "a synapse that it reads has other readers")
         taken = dict(graph.by_name)
         rank = len(graph.shapes[op.name])

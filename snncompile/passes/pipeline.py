@@ -24,7 +24,7 @@ FOLDS: tuple[Pass, ...] = (
 )  # fmt: skip
 
 DEFAULT: Pipeline = (
-    Prune(), BreakLinearLoops(), FuseFilters(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), FOLDS, InsertRelays(), FOLDS, InsertRelays(),
-    LowerNeurons(), Prune(),
+    Prune(), BreakLinearLoops(), FuseFilters(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), FOLDS, InsertRelays(), FOLDS,
+    InsertRelays(), LowerNeurons(), Prune(),
 )  # fmt: skip
 """What ``run_passes`` runs: a tuple inside the tuple is repeated until none of its passes changes anything."""
