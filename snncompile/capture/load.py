@@ -161,7 +161,7 @@ def check_file(path: Path) -> None:
         raise fail("SNN002", f"{path} is {'a folder' if folder else 'not a regular file'}, expected a file", help=way_out)
     if siblings is None:
         raise fail("SNN001", f"{path} does not exist", notes=[f"there is no folder {path.parent}"])
-    near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.65)
     way_out = f"did you mean {' or '.join(str(path.parent / n) for n in near)}?" if near else None
     raise fail("SNN001", f"{path} does not exist", help=way_out)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,7 +12,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 
 
-class Shape(click.ParamType):
+if TYPE_CHECKING:  # generic for the type checker alone: click before 8.4 has no parameters there
+    ShapeType = click.ParamType[tuple[int, ...]]
+    RangeType = click.ParamType[tuple[float, float, float]]
+else:
+    ShapeType = RangeType = click.ParamType
+
+
+class Shape(ShapeType):
     """``1,28,28`` or ``1x28x28``."""
 
     name = "C,H,W"
@@ -30,7 +37,7 @@ class Shape(click.ParamType):
         return shape
 
 
-class Range(click.ParamType):
+class Range(RangeType):
     """``low,high`` or ``low,high,grid``."""
 
     name = "LOW,HIGH[,GRID]"
@@ -51,7 +58,7 @@ class Range(click.ParamType):
 def model_options(command: Command) -> Command:
     """How to build and run a model whose file does not say so itself."""
     options = (
-        click.option("--arch", metavar="MODULE:FACTORY", help="What builds the network: package.module:factory or path/to/file.py:factory."),
+        click.option("--arch", metavar="MODULE:FACTORY", help="What builds the network: package.module:factory or path/file.py:factory."),
         click.option("--arch-args", metavar="JSON", help="Keyword arguments of the factory."),
         click.option("--input-shape", type=Shape(), help="Shape of one sample at one step, without batch and time axes."),
         click.option("--steps", type=click.IntRange(min=1), metavar="T", help="Time steps per sample."),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+import click
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,9 +18,14 @@ Json = Mapping[str, Any]
 PLAIN_WIDTH = 160
 
 
-def console() -> Console:
-    """Standard output; wide and without colour where it is no terminal."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PLAIN_WIDTH, color_system=None)
+def put(thing: RenderableType) -> None:
+    """Print to standard output; wide, without colour and trailing blanks where it is no terminal."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(thing)
+        return
+    buffer = io.StringIO()
+    Console(file=buffer, highlight=False, width=PLAIN_WIDTH, color_system=None).print(thing)
+    click.echo("\n".join(line.rstrip() for line in buffer.getvalue().split("\n")), nl=False)
 
 
 def table(*columns: tuple[str, str]) -> Table:
@@ -39,7 +46,16 @@ def network(manifest: Json) -> Table:
     for p in rows:
         shape = "x".join(map(str, p["shape"]))
         state = Text("exact", style="green") if p["exact"] else Text("not exact", style="yellow")
-        made.add_row(p["name"], shape, count(p["neurons"]), count(p["synapses"]), count(p["weights"]), str(p["weight_bits"]), str(p["guard_bits"]), state)
+        made.add_row(
+            p["name"],
+            shape,
+            count(p["neurons"]),
+            count(p["synapses"]),
+            count(p["weights"]),
+            str(p["weight_bits"]),
+            str(p["guard_bits"]),
+            state,
+        )
     totals = [count(sum(p[k] for p in rows)) for k in ("neurons", "synapses", "weights")]
     made.add_row("total", "", *totals, "", "", f"{sum(p['exact'] for p in rows)} of {len(rows)} exact", style="bold")
     return made
@@ -67,16 +83,15 @@ def findings(found: Json, data: str) -> list[tuple[str, str]]:
         rows.append(("accuracy", f"{f'{percent(before)} before, ' if before is not None else ''}{percent(after)} after ({on})"))
     capture = found.get("capture")
     if capture is not None:
-        rows.append((
-            "capture", f"{count(capture['differing_spikes'])} spikes differ from PyTorch, membranes by {capture['membrane_error']:.1e} relative "
-            f"({count(capture['samples'])} samples)",
-        ))  # fmt: skip
+        text = f"{count(capture['differing_spikes'])} spikes differ from PyTorch, membranes by {capture['membrane_error']:.1e} relative"
+        rows.append(("capture", f"{text} ({count(capture['samples'])} samples)"))
     if "passes" in found:
         passes = found["passes"]
         rows.append(("passes", f"{count(passes['differing_spikes'])} spikes differ, membranes by {passes['membrane_error']:.1e} relative"))
     dynamics = quantize.get("dynamics")
     if dynamics is not None:
-        text = f"{count(dynamics['differing_spikes'])} spikes differ in {dynamics['exact_populations']} exact populations, {count(dynamics['ties'])} ties apart"
+        text = f"{count(dynamics['differing_spikes'])} spikes differ in {dynamics['exact_populations']} exact populations"
+        text += f", {count(dynamics['ties'])} ties apart"
         if dynamics["inexact_populations"]:
             text += f"; {rate(dynamics['inexact_rate'])} in {dynamics['inexact_populations']} others"
         rows.append(("dynamics", f"{text} ({count(dynamics['compared'])} compared)"))
@@ -88,26 +103,27 @@ def findings(found: Json, data: str) -> list[tuple[str, str]]:
 
 def print_export(manifest: Json, found: Json, outcome: Json) -> None:
     """The whole summary of ``export``."""
-    out = console()
-    source, schedule = manifest["source"], manifest["schedule"]
-    origin = " ".join(filter(None, (source.get("file") or source.get("arch"), f"({source['method']})" if source.get("method") else "")))
-    out.print(Text.assemble((f"{origin} on {manifest['target']['name']}", "bold"), f", T = {manifest['steps']}"))
-    out.print()
-    out.print(network(manifest))
-    out.print()
+    source, schedule, target = manifest["source"], manifest["schedule"], manifest["target"]
+    method = f" ({source['method']})" if source.get("method") else ""
+    put(
+        Text.assemble((f"{source.get('file') or source.get('arch')}{method} on {target['name']}", "bold"), f", T = {manifest['steps']}"), ""
+    )
+    put(network(manifest))
+    put("")
     rows = findings(found, source_of(outcome["data"]))
     if not found["backend"]:
         rows.append(("lava", "not run"))
-    rows += [(f"{p['name']}", f"not exact: {p['reason']}") for p in manifest["populations"] if not p["exact"]]
+    rows += [(p["name"], f"not exact: {p['reason']}") for p in manifest["populations"] if not p["exact"]]
     interval = schedule["initiation_interval"]
-    rows.append(("schedule", f"{schedule['total_hops']} hops, one model step every {'' if interval == 1 else f'{interval} '}hardware step{'s' * (interval > 1)}"))
-    if manifest["target"]["assumed"]:
-        rows.append(("assumed", f"{', '.join(manifest['target']['assumed'])} (see snncompile targets {manifest['target']['name']})"))
-    checkpoint = outcome["bytes"]["checkpoint"]
-    rows.append(("size", size(outcome["bytes"]["bundle"]) + (f", float checkpoint {size(checkpoint)}" if checkpoint else "")))
-    rows.append(("bundle", outcome["bundle"]))
-    rows.append(("time", f"{outcome['seconds']:.1f} s"))
-    out.print(facts(rows))
+    every = "hardware step" if interval == 1 else f"{interval} hardware steps"
+    rows.append(("schedule", f"{schedule['total_hops']} hops from input to output, one model step every {every}"))
+    if target["assumed"]:
+        rows.append(("assumed", f"{', '.join(target['assumed'])} (see snncompile targets {target['name']})"))
+    sizes = outcome["bytes"]
+    checkpoint = f", float checkpoint {size(sizes['checkpoint'])}" if sizes["checkpoint"] else ""
+    rows.append(("size", f"{size(sizes['bundle'])}, of which tensors {size(sizes['tensors'])}{checkpoint}"))
+    rows += [("bundle", outcome["bundle"]), ("time", f"{outcome['seconds']:.1f} s")]
+    put(facts(rows))
 
 
 def source_of(data: Json) -> str:
@@ -119,10 +135,8 @@ def source_of(data: Json) -> str:
 
 def print_verification(found: Json, data: str) -> None:
     """The summary of ``verify``."""
-    out = console()
-    out.print(facts(findings(found, data)))
-    verdict = Text("every checked claim holds", style="bold green") if found["ok"] else Text("a claim failed", style="bold red")
-    out.print(verdict)
+    put(facts(findings(found, data)))
+    put(Text("every checked claim holds", style="bold green") if found["ok"] else Text("a claim failed", style="bold red"))
 
 
-__all__ = ["console", "facts", "findings", "network", "print_export", "print_verification", "source_of", "table"]
+__all__ = ["facts", "findings", "network", "print_export", "print_verification", "put", "source_of", "table"]

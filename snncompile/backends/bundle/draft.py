@@ -60,6 +60,10 @@ class Draft:
         (self.folder / files.MANIFEST).write_text(files.to_json(self._manifest), encoding="utf-8", newline="\n")
         return self._manifest
 
+    def note(self, **facts: Any) -> None:
+        """Add facts about this compile to the manifest's settings."""
+        self._manifest["settings"] = {**self._manifest["settings"], **plain(facts)}
+
     @property
     def manifest(self) -> Mapping[str, Any]:
         """The manifest so far."""

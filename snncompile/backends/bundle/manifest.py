@@ -56,7 +56,7 @@ def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) ->
         "settings": dict(compiled.settings),
         "inputs": [_input(n, graph) for n in graph.of(IntInput)],
         "outputs": dict(graph.outputs),
-        "passes": [_pass(r) for r in compiled.passes],
+        "passes": [pass_to_json(r) for r in compiled.passes],
         "populations": [_population(n, graph, reports[n.name]) for n in graph.of(IntNeuron)],
         "approximations": approximations(compiled),
         "notes": list(compiled.result.notes),
@@ -117,7 +117,8 @@ def _population(n: IntNeuron, graph: Graph, p: PopulationReport) -> dict[str, An
     }  # fmt: skip
 
 
-def _pass(r: PassRecord) -> dict[str, Any]:
+def pass_to_json(r: PassRecord) -> dict[str, Any]:
+    """What a pass did, as plain values."""
     return {
         "name": r.name, "nodes_before": r.nodes_before, "nodes_after": r.nodes_after, "rewrites": r.rewrites, "executed": r.executed,
         "membrane_error": r.membrane_error, "worst_population": r.worst_population, "differing_spikes": r.differing_spikes,
@@ -164,4 +165,14 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else str(value)
 
 
-__all__ = ["FORMAT", "SCHEMA", "CompiledLike", "approximations", "describe", "plain", "schedule_from_json", "schedule_to_json"]
+__all__ = [
+    "FORMAT",
+    "SCHEMA",
+    "CompiledLike",
+    "approximations",
+    "describe",
+    "pass_to_json",
+    "plain",
+    "schedule_from_json",
+    "schedule_to_json",
+]

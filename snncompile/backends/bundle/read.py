@@ -90,7 +90,7 @@ def read_bundle(path: Path) -> Bundle:
 
 def _missing(path: Path) -> CompileError:
     siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.65)
     way_out = (
         f"did you mean {' or '.join(str(path.parent / n) for n in near)}?" if near else "write one with snncompile export MODEL -o OUT"
     )

@@ -16,6 +16,6 @@ def doctor(as_json: bool) -> int:
     Example:
       snncompile doctor
     """
-    from snncompile.cli.work.doctor import doctor as work  # noqa: PLC0415
+    from snncompile.cli.work import doctor as work  # noqa: PLC0415
 
-    return work(as_json=as_json)
+    return work.doctor(as_json=as_json)

@@ -17,7 +17,9 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
 @click.option("--data", type=FILE, metavar="FILE", help=".npz with x (N, shape) or (N, T, shape) and labels y, to measure on.")
 @click.option("--calibration", type=FILE, metavar="FILE", help=".npz with x, to choose ranges by. [default: the data]")
 @click.option("--input-range", type=Range(), help="Lowest and highest input value, and their grid. [default: from MODEL or the data]")
-@click.option("--readout", type=click.Choice(["sum", "mean", "last"]), help="Decision from the outputs over time. [default: from MODEL, or sum]")
+@click.option(
+    "--readout", type=click.Choice(["sum", "mean", "last"]), help="Decision from the outputs over time. [default: from MODEL, or sum]"
+)
 @click.option("--weight-bits", type=click.IntRange(2, 32), default=8, show_default=True, metavar="BITS", help="Signed weights.")
 @click.option("--input-bits", type=click.IntRange(1, 16), default=8, show_default=True, metavar="BITS", help="Inputs that lie on no grid.")
 @click.option(
@@ -25,12 +27,14 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
     help="Exact dynamics where they cost nothing, or also at the price of weight bits.",
 )  # fmt: skip
 @click.option("--no-lava", is_flag=True, help="Do not run the program on Lava's simulator.")
-@click.option("--lava-samples", type=click.IntRange(min=1), metavar="N", help="How many samples to run on Lava. [default: all, at most 256]")
+@click.option(
+    "--lava-samples", type=click.IntRange(min=1), metavar="N", help="How many samples to run on Lava. [default: all, at most 256]"
+)
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, metavar="SECONDS", help="Limit of the Lava run.")
 @model_options
 @json_option
 @click.pass_obj
-def export(obj: dict[str, Any], model: Path | None, output: Path | None, **options: Any) -> int:
+def export(obj: dict[str, Any], /, model: Path | None, output: Path | None, **options: Any) -> int:
     """Compile MODEL, run it on the integer reference and on Lava, and write a bundle.
 
     MODEL is a checkpoint of the training kit, or a state dict together with --arch. Without MODEL, --arch alone compiles what the
@@ -42,6 +46,6 @@ def export(obj: dict[str, Any], model: Path | None, output: Path | None, **optio
       snncompile export weights.pt --arch nets.py:make --arch-args '{"width": 8}' \\
                  --input-shape 1,28,28 --steps 6 --data images.npz -o net.zip
     """
-    from snncompile.cli.work.export import Request, export as work  # noqa: PLC0415
+    from snncompile.cli.work import export as work  # noqa: PLC0415
 
-    return work(Request(model=model, output=output, quiet=obj["quiet"], **options))
+    return work.export(work.Request(model=model, output=output, quiet=obj["quiet"], **options))

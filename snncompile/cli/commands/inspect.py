@@ -23,7 +23,7 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
 @model_options
 @json_option
 @click.pass_obj
-def inspect(obj: dict[str, Any], model_or_bundle: Path | None, **options: Any) -> int:
+def inspect(obj: dict[str, Any], /, model_or_bundle: Path | None, **options: Any) -> int:
     """Print MODEL_OR_BUNDLE in the text form of the intermediate representation: one line a node, with its source line.
 
     \b
@@ -31,6 +31,6 @@ def inspect(obj: dict[str, Any], model_or_bundle: Path | None, **options: Any) -
       snncompile inspect model.pt --stage captured
       snncompile inspect model.snn
     """
-    from snncompile.cli.work.inspect import Request, inspect as work  # noqa: PLC0415
+    from snncompile.cli.work import inspect as work  # noqa: PLC0415
 
-    return work(Request(path=model_or_bundle, quiet=obj["quiet"], **options))
+    return work.inspect(work.Request(path=model_or_bundle, quiet=obj["quiet"], **options))

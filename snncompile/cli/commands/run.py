@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,13 +17,13 @@ from snncompile.cli.options import FILE, json_option
 @click.option("--timeout", type=click.FloatRange(min=1), default=1800.0, show_default=True, metavar="SECONDS", help="Limit of a Lava run.")
 @json_option
 @click.pass_obj
-def run(obj: dict[str, Any], **options: Any) -> int:
+def run(obj: dict[str, Any], /, **options: Any) -> int:
     """Run BUNDLE on every sample.
 
     \b
     Example:
       snncompile run model.snn --data images.npz -o predictions.npz
     """
-    from snncompile.cli.work.run import run as work  # noqa: PLC0415
+    from snncompile.cli.work import run as work  # noqa: PLC0415
 
-    return work(quiet=obj["quiet"], **options)
+    return work.run(quiet=obj["quiet"], **options)

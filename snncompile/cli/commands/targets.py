@@ -17,6 +17,6 @@ def targets(name: str | None, as_json: bool) -> int:
     Example:
       snncompile targets loihi2-sim
     """
-    from snncompile.cli.work.targets import targets as work  # noqa: PLC0415
+    from snncompile.cli.work import targets as work  # noqa: PLC0415
 
-    return work(name, as_json=as_json)
+    return work.targets(name, as_json=as_json)

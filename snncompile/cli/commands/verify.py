@@ -20,11 +20,13 @@ from snncompile.cli.options import FILE, json_option, model_options
     "May be repeated. [default: reference]",
 )  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="How many samples to run on the executors. [default: all]")
-@click.option("--timeout", type=click.FloatRange(min=1), default=1800.0, show_default=True, metavar="SECONDS", help="Limit of the Lava run.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=1), default=1800.0, show_default=True, metavar="SECONDS", help="Limit of the Lava run."
+)
 @model_options
 @json_option
 @click.pass_obj
-def verify(obj: dict[str, Any], bundle: Path, **options: Any) -> int:
+def verify(obj: dict[str, Any], /, bundle: Path, **options: Any) -> int:
     """Check BUNDLE: its files, the integer program against the trained network, and executors bit for bit.
 
     The exit status is 1 if a claim fails; the first divergence is printed and its traces are written beside the bundle.
@@ -33,6 +35,6 @@ def verify(obj: dict[str, Any], bundle: Path, **options: Any) -> int:
     Example:
       snncompile verify model.snn --data images.npz --against model.pt --backend lava --json
     """
-    from snncompile.cli.work.verify import Request, verify as work  # noqa: PLC0415
+    from snncompile.cli.work import verify as work  # noqa: PLC0415
 
-    return work(Request(bundle=bundle, quiet=obj["quiet"], **options))
+    return work.verify(work.Request(bundle=bundle, quiet=obj["quiet"], **options))

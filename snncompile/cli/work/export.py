@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from snncompile import pipeline
 from snncompile.backends.bundle import check_destination, open_draft
+from snncompile.backends.lava.interpreter import find_interpreter
 from snncompile.cli import paths, show
 from snncompile.cli.data import check_labels
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import fail
-from snncompile.pipeline import compile, original
+from snncompile.ir.graph import Graph
 from snncompile.quantize import Options
 from snncompile.report.html import render
 from snncompile.report.summary import print_export
 from snncompile.target import load_target
+from snncompile.verify import Verification
 from snncompile.verify.readout import Readout
 
 LAVA_SAMPLES = 256
@@ -64,37 +69,60 @@ def export(request: Request) -> int:
             paths.check_file(path)
     check_destination(destination)
     target = load_target(request.target)
-    with Progress(quiet=request.quiet) as progress:
-        with models.users_output_to_stderr():
-            manifest, data, found = _work(request, destination, target.executor, progress)
-    if found is None:
+    backends = [] if request.no_lava or target.executor != "lava" else ["lava"]
+    with Progress(quiet=request.quiet) as progress, models.users_output_to_stderr():
+        result = _work(request, destination, backends, progress)
+    found = result.found.to_json()
+    if not result.found.ok:
+        report_failures(result.found, destination)
+        if request.as_json:
+            show.json_line({**found, "bundle": None})
         return 1
+    if result.assumed:
+        show.warn(result.assumed)
     outcome = {
         "ok": True,
         "bundle": str(destination),
-        "bytes": {"bundle": _size(destination), "checkpoint": manifest["source"].get("bytes")},
-        "data": data,
+        "bytes": {
+            "bundle": _size(destination),
+            "tensors": sum(row["bytes"] for name, row in result.manifest["files"].items() if name.startswith("tensors/")),
+            "checkpoint": result.manifest["source"].get("bytes"),
+        },
+        "data": result.data,
         "seconds": round(time.monotonic() - started, 2),
     }
     if request.as_json:
-        show.json_line({**outcome, "verification": found, "manifest": {k: v for k, v in manifest.items() if k not in ("files", "tensors", "verification")}})
+        manifest = {k: v for k, v in result.manifest.items() if k not in ("files", "tensors", "verification")}
+        show.json_line({**outcome, "verification": found, "manifest": manifest})
     else:
-        print_export(manifest, found, outcome)
+        print_export(result.manifest, found, outcome)
     return 0
 
 
-def _work(request: Request, destination: Path, executor: str, progress: Progress) -> tuple[Any, Any, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """What came out; the bundle is published if every claim holds."""
+
+    manifest: Mapping[str, Any]
+    found: Verification
+    data: Mapping[str, Any]
+    assumed: str | None
+
+
+def _work(request: Request, destination: Path, backends: Sequence[str], progress: Progress) -> _Result:
+    if backends:
+        find_interpreter(progress.phase)  # what may be missing on this machine is said first
     progress.phase("loading the model")
     loaded = request.load(request.model)
     sibling = models.sibling_data(request.model) if request.data is None else None
     data = models.usable_data(request.data or sibling, loaded, strict=request.data is not None)
     calibration = models.usable_data(request.calibration, loaded)
     known, assumed = models.choose_range(loaded, request.input_range, data, calibration)
-    samples = calibration or data
     readout: Readout = request.readout or loaded.readout
-    compiled = compile(
+    samples = (calibration or data or models.NO_DATA).first(models.CALIBRATION_SAMPLES)
+    compiled = pipeline.compile(
         loaded.model, target=request.target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout,
-        calibration=None if samples is None else samples.x[: models.CALIBRATION_SAMPLES], input_range=known, readout=readout, name=loaded.name,
+        calibration=samples.x if len(samples) else None, input_range=known, readout=readout, name=loaded.name,
         options=Options(weight_bits=request.weight_bits, input_bits=request.input_bits, pursue_exact=request.exact), progress=progress.phase,
     )  # fmt: skip
     measured = data or models.random_data(compiled.captured.graph)
@@ -103,37 +131,26 @@ def _work(request: Request, destination: Path, executor: str, progress: Progress
         progress.phase("writing the program")
         bundle = draft.fill(compiled, models.facts(loaded))
         progress.phase("running the network in PyTorch")
-        judged = original(compiled, loaded.model, measured.x)
-        backends = [] if request.no_lava or executor != "lava" else ["lava"]
+        judged = pipeline.original(compiled, loaded.model, measured.x)
         count = request.lava_samples or min(len(measured), LAVA_SAMPLES)
         found = check(
             bundle, measured, original=judged, backends=backends, samples=count, timeout=request.timeout, readout=readout, progress=progress
         )
-        if not found.ok:
-            report_failures(found, destination)
-            if request.as_json:
-                show.json_line({**found.to_json(), "bundle": None})
-            return None, None, None
-        progress.phase("writing the bundle")
-        evidence = {**found.to_json(), "data": _described(measured)}
-        draft.note(calibration=None if samples is None else {"sha256": samples.sha256, "samples": min(len(samples), models.CALIBRATION_SAMPLES)}, assumed=assumed)
-        manifest = draft.seal(evidence)
-        draft.seal(evidence, {"report.html": render(manifest)})
-        draft.publish()
-    if assumed:
-        show.warn(assumed)
-    return manifest, {**_described(measured), "source": measured.source, "found": sibling is not None and data is not None}, found.to_json()
+        about = {"samples": len(measured), "labelled": measured.y is not None, "sha256": measured.sha256}
+        about["random"] = measured.sha256 is None
+        if found.ok:
+            progress.phase("writing the bundle")
+            draft.note(calibration={"sha256": samples.sha256, "samples": len(samples)} if len(samples) else None, assumed=assumed)
+            evidence = {**found.to_json(), "data": about}
+            draft.seal(evidence, {"report.html": render(draft.seal(evidence))})
+            draft.publish()
+        manifest = draft.manifest
+    shown = {**about, "source": measured.source, "found": sibling is not None and data is not None}
+    return _Result(manifest=manifest, found=found, data=shown, assumed=assumed)
 
 
-def _described(data: Any) -> dict[str, Any]:
-    return {"samples": len(data), "labelled": data.y is not None, "sha256": data.sha256, "random": data.sha256 is None}
-
-
-def _outputs(graph: Any) -> int:
-    size = 1
-    for n in graph.shape(next(iter(graph.outputs.values()))):
-        size *= n
-    return size
+def _outputs(graph: Graph) -> int:
+    return math.prod(graph.shape(next(iter(graph.outputs.values()))))
 
 
 def _size(path: Path) -> int:

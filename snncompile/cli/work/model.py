@@ -23,6 +23,7 @@ CALIBRATION_SAMPLES = 64
 RANDOM_SAMPLES = 32
 DEFAULT_RANGE = (0.0, 1.0, 0.0)
 SIBLINGS = ("images.npz", "data.npz")
+NO_DATA = Data(np.empty((0, 1)), None, "no data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,5 +107,6 @@ def facts(loaded: LoadedModel) -> dict[str, Any]:
 
 
 __all__ = [
-    "CALIBRATION_SAMPLES", "ModelOptions", "choose_range", "facts", "random_data", "sibling_data", "usable_data", "users_output_to_stderr",
+    "CALIBRATION_SAMPLES", "NO_DATA", "ModelOptions", "choose_range", "facts", "random_data", "sibling_data", "usable_data",
+    "users_output_to_stderr",
 ]  # fmt: skip

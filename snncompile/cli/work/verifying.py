@@ -18,8 +18,8 @@ LABELS = {"reference": "running the integer reference", "lava": "running Lava's 
 
 
 def check(
-    bundle: Bundle, data: Data, *, original: Original | None, backends: Sequence[str], samples: int | None, timeout: float, readout: Readout,
-    progress: Progress,
+    bundle: Bundle, data: Data, *, original: Original | None, backends: Sequence[str], samples: int | None, timeout: float,
+    readout: Readout, progress: Progress,
 ) -> Verification:  # fmt: skip
     """Every claim that can be checked of a program on data."""
 

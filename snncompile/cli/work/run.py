@@ -1,0 +1,102 @@
+"""``run``: predictions and logits of a bundle on data."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snncompile.backends.bundle import Bundle, read_bundle
+from snncompile.backends.lava.backend import run_plan
+from snncompile.cli import paths, show
+from snncompile.cli.progress import Progress
+from snncompile.cli.work.verify import bundle_data
+from snncompile.errors import InternalError, fail
+from snncompile.ir import reference
+from snncompile.ir.graph import Array
+from snncompile.ir.integer import IntNeuron
+from snncompile.report.summary import facts, put
+from snncompile.report.words import count, percent
+from snncompile.verify import default_input
+from snncompile.verify.dynamics import input_values
+from snncompile.verify.readout import accuracy, logits
+
+BATCH = 32
+SHOWN = 10
+
+
+def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout: float, as_json: bool, quiet: bool) -> int:
+    """Run the command; the exit status."""
+    paths.check_file(data)
+    started = time.monotonic()
+    with Progress(quiet=quiet) as progress:
+        progress.phase("reading the bundle")
+        program = read_bundle(bundle)
+        samples = bundle_data(program, data)
+        payloads = input_values(program.graph, default_input(program.graph, samples.x))
+        outputs = _lava(program, payloads, timeout, progress) if backend == "lava" else _reference(program, payloads, progress)
+    label, ref = next(iter(program.graph.outputs.items()))
+    node = program.graph.node(ref)
+    if not isinstance(node, IntNeuron):
+        raise InternalError(f"output '{label}' is no population")
+    values = outputs * (node.v_scale if "." in ref else node.out_scale)
+    decided = logits(values, program.manifest["readout"])
+    predictions = decided.argmax(axis=1)
+    if output is not None:
+        _save(output, predictions=predictions, logits=decided, outputs=outputs)
+    share = accuracy(predictions, samples.y)
+    seconds = time.monotonic() - started
+    if as_json:
+        show.json_line({
+            "samples": len(samples), "steps": program.graph.steps, "backend": backend, "readout": program.manifest["readout"],
+            "accuracy": share, "predictions": predictions.tolist(), "logits": decided.tolist(),
+            "output": None if output is None else str(output), "seconds": round(seconds, 2),
+        })  # fmt: skip
+        return 0
+    rows = [("samples", f"{count(len(samples))}, T = {program.graph.steps}, on {backend}")]
+    shown = " ".join(map(str, predictions[:SHOWN].tolist()))
+    rows.append(("predictions", f"{shown}{' ...' if len(predictions) > SHOWN else ''}"))
+    if share is not None:
+        rows.append(("accuracy", f"{percent(share)} ({count(round(share * len(samples)))} of {count(len(samples))})"))
+    rows += [("written", str(output))] if output is not None else []
+    put(facts([*rows, ("time", f"{seconds:.1f} s")]))
+    return 0
+
+
+def _reference(program: Bundle, payloads: dict[str, Array], progress: Progress) -> Array:
+    progress.phase("running the integer reference")
+    total, parts = len(next(iter(payloads.values()))), []
+    label = next(iter(program.graph.outputs))
+    for start in range(0, total, BATCH):
+        chunk = {k: v[start : start + BATCH] for k, v in payloads.items()}
+        parts.append(reference.run(program.graph, chunk, batch=BATCH)[label])
+        progress.count(min(start + BATCH, total), total)
+    return np.concatenate(parts)
+
+
+def _lava(program: Bundle, payloads: dict[str, Array], timeout: float, progress: Progress) -> Array:
+    ref = next(iter(program.graph.outputs.values()))
+    name, _, port = ref.partition(".")
+    if port == "m":
+        raise fail(
+            "SNN041", f"the output is '{ref}', and Lava records payloads and membranes after reset only", help="use --backend reference"
+        )
+    progress.phase("running Lava's simulator")
+    traces = run_plan(program.plan_folder, payloads, timeout_s=timeout, progress=progress.count, preparing=progress.phase)
+    return np.asarray(traces[name].membrane if port == "v" else traces[name].payload)
+
+
+def _save(path: Path, **arrays: Any) -> None:
+    target = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+    draft = target.with_name(f".{target.name}.tmp.npz")
+    try:
+        np.savez(draft, **arrays)
+        draft.replace(target)
+    except OSError as e:
+        draft.unlink(missing_ok=True)
+        raise fail("SNN030", f"cannot write {target}: {e.strerror or e}", help="choose another place with -o") from e
+
+
+__all__ = ["run"]
