@@ -50,6 +50,11 @@ class Request(models.ModelOptions):
     quiet: bool
 
     @property
+    def quantiser(self) -> Options:
+        """Widths and priorities."""
+        return Options(weight_bits=self.weight_bits, input_bits=self.input_bits, pursue_exact=self.exact)
+
+    @property
     def destination(self) -> Path:
         """Where the bundle goes."""
         if self.output is not None:
@@ -123,7 +128,7 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     compiled = pipeline.compile(
         loaded.model, target=request.target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout,
         calibration=samples.x if len(samples) else None, input_range=known, readout=readout, name=loaded.name,
-        options=Options(weight_bits=request.weight_bits, input_bits=request.input_bits, pursue_exact=request.exact), progress=progress.phase,
+        options=request.quantiser, progress=progress.phase,
     )  # fmt: skip
     measured = data or models.random_data(compiled.captured.graph)
     check_labels(measured, _outputs(compiled.float_graph))
