@@ -40,7 +40,7 @@ def shape_text(shape: Shape) -> str:
 
 
 def from_text(text: str, tensors: Mapping[str, Array] | None = None) -> Graph:
-    """The graph of a text; ``tensors`` holds the arrays that the text refers to. Raises CompileError (see above)."""
+    """The graph of a text; ``tensors`` holds the arrays that the text refers to. Raises CompileError (codes: see ``text``)."""
     head: tuple[str, Dialect, int] | None = None
     meta: dict[str, Any] = {}
     outputs: dict[str, str] = {}
