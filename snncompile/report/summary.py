@@ -105,9 +105,8 @@ def print_export(manifest: Json, found: Json, outcome: Json) -> None:
     """The whole summary of ``export``."""
     source, schedule, target = manifest["source"], manifest["schedule"], manifest["target"]
     method = f" ({source['method']})" if source.get("method") else ""
-    put(
-        Text.assemble((f"{source.get('file') or source.get('arch')}{method} on {target['name']}", "bold"), f", T = {manifest['steps']}"), ""
-    )
+    put(Text.assemble((f"{source.get('file') or source.get('arch')}{method} on {target['name']}", "bold"), f", T = {manifest['steps']}"))
+    put("")
     put(network(manifest))
     put("")
     rows = findings(found, source_of(outcome["data"]))
