@@ -7,15 +7,20 @@ from snncompile.online.checkpoint import Checkpoint, is_checkpoint, load_checkpo
 from snncompile.online.layers import ScaledWSConv2d, ScaledWSLinear, TracedConv2d, TracedLinear
 from snncompile.online.neuron import OnlineLIF, Scale
 from snncompile.online.registry import build_network, list_networks, register_network
+from snncompile.online.sltt import SLTTVGG, SLTTResNet, sltt_neuron, sltt_resnet, sltt_vgg
 from snncompile.online.stages import InputNorm, SpikingConv
+from snncompile.online.state import ResettableNetwork
 from snncompile.online.vgg import OTTTVGG, VGG11, ottt_vgg
 
 __all__ = [
     "OTTTVGG",
+    "SLTTVGG",
     "VGG11",
     "Checkpoint",
     "InputNorm",
     "OnlineLIF",
+    "ResettableNetwork",
+    "SLTTResNet",
     "Scale",
     "ScaledWSConv2d",
     "ScaledWSLinear",
@@ -29,4 +34,7 @@ __all__ = [
     "ottt_vgg",
     "register_network",
     "save_checkpoint",
+    "sltt_neuron",
+    "sltt_resnet",
+    "sltt_vgg",
 ]

@@ -1,50 +1,24 @@
-"""The online LIF neuron, its surrogate derivative and the gain behind its spikes (OTTT)."""
+"""The online LIF neuron and the gain behind its spikes (OTTT, SLTT)."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
 from snncompile.errors import fail
+from snncompile.online.state import Stateful, initial_state
+from snncompile.online.surrogate import Sigmoid, Spike, Surrogate, fire
 
 
-class SigmoidSpike(torch.autograd.Function):
-    """Comparison with the threshold, with the derivative of a sigmoid.
-
-        s   = 1 if u >= threshold else 0
-        psi = alpha * sg * (1 - sg),  sg = sigmoid(alpha * (u - threshold))       used in place of ds/du
-
-    Source   Xiao et al., "Online Training Through Time for Spiking Neural Networks" (NeurIPS 2022), sigmoid surrogate, alpha = 4
-    Shapes   u and s have the same shape; threshold and alpha are plain numbers
-    """
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, threshold: float, alpha: float) -> Tensor:
-        """Return the spikes in the dtype of ``u``."""
-        ctx.save_for_backward(u)
-        ctx.threshold, ctx.alpha = threshold, alpha
-        return (u >= threshold).to(u.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Multiply the error by psi."""
-        (u,) = ctx.saved_tensors
-        sg = (u - ctx.threshold).mul_(ctx.alpha).sigmoid_()
-        psi_over_alpha = torch.addcmul(sg, sg, sg, value=-1)  # sg - sg * sg
-        return psi_over_alpha.mul_(grad).mul_(ctx.alpha), None, None
-
-
-class OnlineLIF(nn.Module):
+class OnlineLIF(Stateful):
     """Leaky integrate-and-fire neuron whose backward stays within one time step.
 
         u[t] = (1 - 1/tau) * v[t-1] + I[t]                (1)   the input is not scaled by 1/tau
         s[t] = 1 if u[t] >= threshold else 0              (2)
         v[t] = u[t] - threshold * s[t]                    (3)   soft reset, same step
-        psi[t] = alpha * sg * (1 - sg), sg = sigmoid(alpha * (u[t] - threshold))      in place of ds/du
+        psi[t] = surrogate(u[t] - threshold)                    in place of ds/du
 
-    Source   OTTT (Xiao et al., NeurIPS 2022), eqs. of the LIF model; tau = 2, threshold = 1, alpha = 4 in the paper's experiments
+    Source   OTTT (Xiao et al., NeurIPS 2022), eqs. of the LIF model; tau = 2, threshold = 1 and ``Sigmoid(4)`` in the paper's experiments.
+             SLTT (Meng et al., ICCV 2023) is the same neuron with tau = 1.1 (a leak of 1/11) and ``Triangle(1)``
     Shapes   I, u, v, s: any, all equal; v[-1] = 0
     State    ``v``: a plain attribute, no buffer; in training it is cut from the graph, so no error flows back in time
     Errors   SNN704 the state of another sample is in the way: a step without ``init=True`` has another shape
@@ -52,11 +26,12 @@ class OnlineLIF(nn.Module):
 
     v: Tensor | None
 
-    def __init__(self, tau: float = 2.0, threshold: float = 1.0, alpha: float = 4.0) -> None:
+    def __init__(self, tau: float = 2.0, threshold: float = 1.0, surrogate: Surrogate | None = None) -> None:
         super().__init__()
         if tau <= 1.0:
             raise fail("SNN703", f"tau must be greater than 1 time step, is {tau:g}", help="OTTT uses tau = 2, a leak of 1/2 a step")
-        self.tau, self.threshold, self.alpha = tau, threshold, alpha
+        self.tau, self.threshold = tau, threshold
+        self.surrogate: Surrogate = surrogate or Sigmoid()
         self.v = None
 
     @property
@@ -69,16 +44,20 @@ class OnlineLIF(nn.Module):
         v = initial_state(current, self.v, init)
         u = self.leak * v + current
         if self.training:
-            s: Tensor = SigmoidSpike.apply(u, self.threshold, self.alpha)
+            s: Tensor = Spike.apply(u, self.threshold, self.surrogate)
             self.v = u.detach() - self.threshold * s.detach()
         else:
-            s = (u >= self.threshold).to(u.dtype)
+            s = fire(u, self.threshold)
             self.v = u - self.threshold * s
         return s
 
+    def forget(self) -> None:
+        """Start from v = 0 at the next step."""
+        self.v = None
+
     def extra_repr(self) -> str:
         """Show the constants in ``print(net)``."""
-        return f"tau={self.tau:g}, threshold={self.threshold:g}, alpha={self.alpha:g}"
+        return f"tau={self.tau:g}, threshold={self.threshold:g}, {self.surrogate}"
 
 
 class Scale(nn.Module):
@@ -99,16 +78,3 @@ class Scale(nn.Module):
     def extra_repr(self) -> str:
         """Show the factor in ``print(net)``."""
         return f"{self.factor:g}"
-
-
-def initial_state(like: Tensor, state: Tensor | None, init: bool) -> Tensor:
-    """The state to start this step from: zeros for a new sample, otherwise what the last step left (SNN704 if it has another shape)."""
-    if init or state is None:
-        return torch.zeros_like(like)
-    if state.shape != like.shape:
-        raise fail(
-            "SNN704",
-            f"the state left by the last step has shape {list(state.shape)}, this step needs {list(like.shape)}",
-            help="call the network with init=True on the first step of every sample or batch",
-        )
-    return state

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from itertools import repeat
 
 import torch
@@ -10,9 +11,38 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snncompile.errors import CompileError, fail
+from snncompile.online.state import ResettableNetwork
 
-METHODS = ("OTTT_A", "OTTT_O")
-"""OTTT_A sums the gradient over the steps of a batch, OTTT_O applies it at each step."""
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What happens at the time steps of a batch.
+
+    each_step   the optimiser runs at every step that learns, instead of once per batch
+    sampled     only K randomly drawn steps learn, the others only run
+    stop        the batch ends at its last learning step
+    """
+
+    each_step: bool = False
+    sampled: bool = False
+    stop: bool = False
+
+    def draw(self, steps: int, k: int, generator: torch.Generator | None = None) -> frozenset[int]:
+        """The steps of one batch that learn: all of them, or K of T without repetition."""
+        if not self.sampled:
+            return frozenset(range(steps))
+        return frozenset(torch.randperm(steps, generator=generator)[:k].tolist())
+
+
+RULES: dict[str, Rule] = {
+    "OTTT_A": Rule(),
+    "OTTT_O": Rule(each_step=True),
+    "SLTT": Rule(),
+    "SLTT_K": Rule(sampled=True),
+}
+"""The ending _A sums the gradient over the steps of a batch, _O applies it at each step, _K learns at K random steps."""
+
+METHODS = tuple(RULES)
 
 
 def step_loss(logits: Tensor, labels: Tensor, steps: int, mse: float = 0.05) -> Tensor:
@@ -37,36 +67,57 @@ def train_batch(
     steps: int,
     online: bool = False,
     mse: float = 0.05,
+    learning: Collection[int] | None = None,
+    stop: bool = False,
 ) -> tuple[Tensor, float]:
     """Train on one batch and return the summed logits, [B,classes], and the loss.
 
         at each t:   dL[t]/dW_ij = M_i[t] psi_i[t] a_j[t],   M = error of L[t] propagated through space only
         OTTT_A  (online=False)   W <- optimiser(W, sum_t dL[t]/dW)      once per batch
         OTTT_O  (online=True)    W <- optimiser(W, dL[t]/dW)            at every t
+        SLTT    a_j[t] is the spike s_j[t] itself;   SLTT-K: only the steps in ``learning``, the others run without a graph
+        EM-PF   one random step; ``stop``: nothing is run after it
 
     The trace a and psi are the layers' own (``TracedConv2d``, ``OnlineLIF``); here is only the loop. The graph of a step is freed before
     the next step begins, so memory does not grow with T. Logits are those of the weights in force at each step.
-    Source   OTTT (Xiao et al., NeurIPS 2022), algorithm 1 and 2
+    Source   OTTT (Xiao et al., NeurIPS 2022), algorithms 1 and 2; SLTT (Meng et al., ICCV 2023), algorithm 1; EM-PF (arXiv 2410.07547)
     Shapes   frames: T tensors [B,C,H,W] (``direct_coding`` repeats one image); labels [B] int64
     Errors   SNN731 no frame at all
     """
     total: Tensor | None = None
     loss_sum = 0.0
     optimiser.zero_grad(set_to_none=True)
+    last = max(learning, default=-1) if learning is not None and stop else None
     for t, frame in enumerate(frames):
-        logits = net(frame, init=t == 0)
-        loss = step_loss(logits, labels, steps, mse)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if online:
+        learns = learning is None or t in learning
+        with torch.set_grad_enabled(learns):
+            logits = advance(net, frame, t == 0)
+            loss = step_loss(logits, labels, steps, mse)
+        if learns:
+            loss.backward()  # type: ignore[no-untyped-call]
+        if learns and online:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         total = logits.detach() if total is None else total + logits.detach()
         loss_sum += float(loss.detach())
+        if t == last:
+            break
     if not online:
         optimiser.step()
     if total is None:
         raise no_steps()
     return total, loss_sum
+
+
+def advance(net: nn.Module, frame: Tensor, first: bool) -> Tensor:
+    """One step of the network in its own calling convention: ``net(x, init=True)`` first, or ``net.reset()`` before ``net(x)``."""
+    if isinstance(net, ResettableNetwork):
+        if first:
+            net.reset()
+        logits: Tensor = net(frame)
+    else:
+        logits = net(frame, init=first)
+    return logits
 
 
 def direct_coding(images: Tensor, steps: int) -> Iterable[Tensor]:
@@ -79,7 +130,7 @@ def summed_logits(net: nn.Module, frames: Iterable[Tensor]) -> Tensor:
     """The readout: the sum over t of the step's logits, [B,classes] (SNN731 no frame at all)."""
     total: Tensor | None = None
     for t, frame in enumerate(frames):
-        logits: Tensor = net(frame, init=t == 0)
+        logits = advance(net, frame, t == 0)
         total = logits if total is None else total + logits
     if total is None:
         raise no_steps()

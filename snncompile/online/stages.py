@@ -35,6 +35,18 @@ class InputNorm(nn.Module):
         return (x * self.scale - self.mean) / self.std
 
 
+def input_norm(mean: Sequence[float] | None, std: Sequence[float] | None, scale: float, channels: int) -> InputNorm | None:
+    """The normalisation a factory's arguments ask for; none without ``mean`` and ``std``, which must come together (SNN703)."""
+    if (mean is None) != (std is None):
+        raise fail("SNN703", "input normalisation needs both mean and std")
+    if mean is None or std is None:
+        return None
+    norm = InputNorm(mean, std, scale)
+    if norm.mean.numel() not in (1, channels):
+        raise fail("SNN703", f"{norm.mean.numel()} means for {channels} input channels")
+    return norm
+
+
 class SpikingConv(nn.Module):
     """One stage:  y[t] = scale * LIF(WSConv3x3(x[t]) + feedback current).
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from snncompile.online.neuron import initial_state
+from snncompile.online.state import Stateful, initial_state
 
 
-class PresynapticTrace(nn.Module):
+class PresynapticTrace(Stateful):
     """Leaky sum of what a synapse has received:  a[t] = leak * a[t-1] + x[t],  a[-1] = 0.
 
     Source   OTTT (Xiao et al., NeurIPS 2022): the tracked presynaptic activity that replaces back-propagation through time
@@ -32,6 +32,10 @@ class PresynapticTrace(nn.Module):
         x = x.detach()
         self.a = self.leak * initial_state(x, self.a, init) + x
         return self.a
+
+    def forget(self) -> None:
+        """Start from a = 0 at the next step."""
+        self.a = None
 
     def extra_repr(self) -> str:
         """Show the leak in ``print(net)``."""

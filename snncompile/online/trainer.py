@@ -16,7 +16,7 @@ from snncompile.online.checkpoint import Checkpoint, save_checkpoint
 from snncompile.online.console import log, progress
 from snncompile.online.data import random_shift
 from snncompile.online.registry import build_network
-from snncompile.online.rule import METHODS, direct_coding, summed_logits, train_batch
+from snncompile.online.rule import METHODS, RULES, direct_coding, summed_logits, train_batch
 
 Images = tuple[Tensor, Tensor]
 """Images [N,C,H,W] uint8 and labels [N] int64."""
@@ -26,11 +26,14 @@ Images = tuple[Tensor, Tensor]
 class TrainConfig:
     """How to train. Units: lr per optimiser step, shift in pixels, steps in time steps; ``mse`` is the a of ``step_loss``.
 
+    ``learning_steps`` is K, the number of randomly drawn time steps that learn in each batch, of the methods that draw them.
+
     Errors   SNN730 a value out of range
     """
 
     method: str = "OTTT_A"
     steps: int = 6
+    learning_steps: int = 1
     epochs: int = 12
     batch_size: int = 64
     optimiser: str = "adam"
@@ -46,6 +49,8 @@ class TrainConfig:
         notes = [f"{name} must be at least 1" for name in ("steps", "epochs", "batch_size") if getattr(self, name) < 1]
         if self.method not in METHODS:
             notes.append(f"method must be one of {', '.join(METHODS)}, is {self.method!r}")
+        if not 1 <= self.learning_steps <= max(self.steps, 1):
+            notes.append(f"learning_steps must be 1 to steps, is {self.learning_steps}")
         if self.optimiser not in ("adam", "sgd"):
             notes.append(f"optimiser must be adam or sgd, is {self.optimiser!r}")
         if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.mse <= 1 or self.shift < 0:
@@ -119,7 +124,11 @@ class Trainer:
             x = random_shift(train[0][index], cfg.shift, order).to(cfg.device).float().contiguous(memory_format=torch.channels_last)
             y = train[1][index].to(cfg.device)
             frames = direct_coding(x, cfg.steps)
-            logits, loss = train_batch(net, frames, y, optimiser, steps=cfg.steps, online=cfg.method == "OTTT_O", mse=cfg.mse)
+            rule = RULES[cfg.method]
+            learning = rule.draw(cfg.steps, cfg.learning_steps, order)
+            logits, loss = train_batch(
+                net, frames, y, optimiser, steps=cfg.steps, online=rule.each_step, mse=cfg.mse, learning=learning, stop=rule.stop
+            )
             schedule.step()
             loss_sum += loss * len(index)
             right += int((logits.argmax(1) == y).sum())

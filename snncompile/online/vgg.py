@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snncompile.errors import fail
 from snncompile.online.layers import ScaledWSConv2d, TracedConv2d, TracedLinear
 from snncompile.online.registry import register_network
-from snncompile.online.stages import InputNorm, SpikingConv
+from snncompile.online.stack import build_stack, check_classes
+from snncompile.online.stages import InputNorm, SpikingConv, input_norm
 
 VGG11: tuple[int | str, ...] = (64, 128, "A", 256, 256, "A", 512, 512, "A", 512, 512)
 """Configuration A of OTTT's VGG-11: widths of 3x3 convolutions, "A" an average pooling by 2."""
@@ -37,7 +37,7 @@ class OTTTVGG(nn.Module):
         *,
         in_channels: int,
         num_classes: int,
-        input_size: tuple[int, int],
+        input_size: Sequence[int],
         classifier: str,
         feedback: bool,
         tau: float,
@@ -46,32 +46,16 @@ class OTTTVGG(nn.Module):
     ) -> None:
         super().__init__()
         leak = 1.0 - 1.0 / tau
-        channels, (height, width) = in_channels, input_size
         self.norm = norm
-        self.features = nn.ModuleList()
-        for item in config:
-            if item == "A":
-                self.features.append(nn.AvgPool2d(2))
-                height, width = height // 2, width // 2
-            elif isinstance(item, int) and not isinstance(item, bool) and item > 0:
-                first = len(self.features) == 0  # fed by pixels, not spikes: nothing to trace
-                self.features.append(SpikingConv(channels, item, tau=tau, scale=scale, trace_leak=None if first else leak))
-                channels = item
-            else:
-                raise fail("SNN703", f"{item!r} is no layer", help='a config lists channel counts and "A" for average pooling by 2')
-        if not isinstance(next(iter(self.features), None), SpikingConv):
-            raise fail("SNN703", "a config starts with a convolution", notes=[f"config is {list(config)}"])
-        if min(height, width) < 1:
-            raise fail("SNN703", f"an input of {input_size[0]}x{input_size[1]} pixels is too small for the poolings of {list(config)}")
-        if num_classes < 1:
-            raise fail("SNN703", f"the number of classes must be at least 1, is {num_classes}")
-        if classifier not in ("gap", "flatten"):
-            raise fail("SNN703", f"unknown classifier {classifier!r}", help='choose "gap" or "flatten"')
-        self.head = nn.AdaptiveAvgPool2d(1) if classifier == "gap" else nn.Identity()
-        inputs = channels if classifier == "gap" else channels * height * width
-        self.classifier = TracedLinear(inputs, num_classes, trace_leak=leak)
+        # the first stage is fed by pixels, not spikes: nothing to trace
+        stack = build_stack(
+            config, in_channels, input_size, lambda i, o, first: SpikingConv(i, o, tau=tau, scale=scale, trace_leak=None if first else leak)
+        )
+        self.features = stack.stages
+        self.head, inputs = stack.head(classifier)
+        self.classifier = TracedLinear(inputs, check_classes(num_classes), trace_leak=leak)
         first_width = next(item for item in config if isinstance(item, int))
-        self.feedback = TracedConv2d(channels, first_width, 3, padding=1, trace_leak=leak) if feedback else None
+        self.feedback = TracedConv2d(stack.channels, first_width, 3, padding=1, trace_leak=leak) if feedback else None
         self.last_map = None
         self._initialise()
 
@@ -133,22 +117,14 @@ def ottt_vgg(
 
     With ``mean`` and ``std`` (one number per channel) the network takes raw pixels: (x * pixel_scale - mean) / std comes first.
     """
-    if (mean is None) != (std is None):
-        raise fail("SNN703", "input normalisation needs both mean and std")
-    norm = None if mean is None or std is None else InputNorm(mean, std, pixel_scale)
-    if norm is not None and norm.mean.numel() not in (1, in_channels):
-        raise fail("SNN703", f"{norm.mean.numel()} means for {in_channels} input channels")
-    if len(input_size) != 2:
-        raise fail("SNN703", f"input_size is height and width in pixels, not {list(input_size)}")
-    height, width = input_size
     return OTTTVGG(
         config,
         in_channels=in_channels,
         num_classes=num_classes,
-        input_size=(height, width),
+        input_size=input_size,
         classifier=classifier,
         feedback=feedback,
         tau=tau,
         scale=scale,
-        norm=norm,
+        norm=input_norm(mean, std, pixel_scale, in_channels),
     )

@@ -142,7 +142,7 @@ def test_an_unknown_architecture_is_refused_with_the_nearest_name(saved):
     change(saved, arch="otttvgg")
     code, text = code_and_text(saved)
     assert code == "SNN701"
-    assert "did you mean ottt_vgg?" in text
+    assert "did you mean ottt_vgg" in text
 
 
 def test_an_unknown_architecture_argument_is_refused(saved):

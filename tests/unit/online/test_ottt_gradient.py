@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from measuring import CollectGradients
 from numpy.lib.stride_tricks import sliding_window_view
 
 from snncompile.online import ScaledWSLinear, TracedConv2d, TracedLinear, ottt_vgg
@@ -126,18 +127,6 @@ def small_net(feedback):
             parameter.normal_(0.2, 0.6)
     x = 1.5 * torch.randn(5, 2, 4, 6, dtype=torch.float64)
     return net, x, torch.tensor([0, 2, 1, 1, 0])
-
-
-class CollectGradients(torch.optim.Optimizer):
-    """Changes no weight; keeps what each step would have applied."""
-
-    def __init__(self, net):
-        super().__init__(net.parameters(), {})
-        self.names = {p: name for name, p in net.named_parameters()}
-        self.steps = []
-
-    def step(self, closure=None):
-        self.steps.append({self.names[p]: p.grad.numpy().copy() for g in self.param_groups for p in g["params"] if p.grad is not None})
 
 
 @pytest.mark.parametrize("feedback", [False, True], ids=["feedforward", "feedback"])

@@ -4,34 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from measuring import Meter, training_bytes
 
-from snncompile.online import OnlineLIF, ottt_vgg
+from snncompile.online import ottt_vgg
 from snncompile.online.rule import direct_coding, step_loss, train_batch
-from snncompile.online.trace import PresynapticTrace
-
-
-class Meter:
-    """Live and peak bytes of tensors saved for backward."""
-
-    live = peak = 0
-
-    def __enter__(self):
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(lambda tensor: Held(self, tensor), lambda held: held.tensor)
-        self.hooks.__enter__()
-        return self
-
-    def __exit__(self, *exception):
-        self.hooks.__exit__(*exception)
-
-
-class Held:
-    def __init__(self, meter, tensor):
-        self.meter, self.tensor = meter, tensor.detach()
-        meter.live += tensor.nbytes
-        meter.peak = max(meter.peak, meter.live)
-
-    def __del__(self):
-        self.meter.live -= self.tensor.nbytes
 
 
 def network():
@@ -40,19 +16,10 @@ def network():
     return net, torch.randn(2, 1, 8, 8), torch.tensor([1, 4])
 
 
-def state_bytes(net):
-    tensors = [m.v for m in net.modules() if isinstance(m, OnlineLIF)] + [m.a for m in net.modules() if isinstance(m, PresynapticTrace)]
-    assert all(tensor is not None and tensor.grad_fn is None for tensor in [*tensors, net.last_map])
-    return sum(tensor.nbytes for tensor in [*tensors, net.last_map])
-
-
 def online_peak(steps, online):
     net, x, labels = network()
     optimiser = torch.optim.SGD(net.parameters(), 0.01)
-    with Meter() as meter:
-        train_batch(net, direct_coding(x, steps), labels, optimiser, steps=steps, online=online)
-    assert meter.live == 0  # no graph outlives its step
-    return meter.peak + state_bytes(net)
+    return training_bytes(net, lambda: train_batch(net, direct_coding(x, steps), labels, optimiser, steps=steps, online=online))
 
 
 @pytest.mark.parametrize("online", [False, True], ids=["OTTT_A", "OTTT_O"])

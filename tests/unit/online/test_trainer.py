@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from dataclasses import replace
 
 import pytest
@@ -97,7 +98,7 @@ def test_an_interrupted_run_keeps_the_weights_of_that_moment(tmp_path, monkeypat
     ("changes", "message"),
     [
         ({"steps": 0, "epochs": 0}, "steps must be at least 1\n  note: epochs must be at least 1"),
-        ({"method": "BPTT"}, "one of OTTT_A, OTTT_O, is 'BPTT'"),
+        ({"method": "BPTT"}, "one of OTTT_A, OTTT_O, .*, is 'BPTT'"),
         ({"optimiser": "lion"}, "adam or sgd, is 'lion'"),
         ({"lr": 0.0}, "lr > 0"),
         ({"mse": 1.5}, "0 <= mse <= 1"),
@@ -107,7 +108,7 @@ def test_a_configuration_that_cannot_run_is_refused_with_every_reason(changes, m
     with pytest.raises(CompileError) as caught:
         replace(CONFIG, **changes)
     assert caught.value.code == "SNN730"
-    assert message in str(caught.value)
+    assert re.search(message, str(caught.value))
 
 
 def test_a_sample_without_time_steps_is_refused():

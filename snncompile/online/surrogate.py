@@ -1,0 +1,112 @@
+"""Spikes, and what stands for their derivative in training: forward is a comparison, backward a smooth pulse around the threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snncompile.errors import fail
+
+Surrogate = Callable[[Tensor], Tensor]
+"""psi(x) of x = u - threshold, same shape; it may overwrite x."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sigmoid:
+    """psi = alpha * sg * (1 - sg),  sg = sigmoid(alpha * x).
+
+    Source   Xiao et al., "Online Training Through Time for Spiking Neural Networks" (NeurIPS 2022), alpha = 4; NDOT and OSR take the same
+    """
+
+    alpha: float = 4.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return psi(x), overwriting x."""
+        sg = x.mul_(self.alpha).sigmoid_()
+        return torch.addcmul(sg, sg, sg, value=-1).mul_(self.alpha)  # alpha * (sg - sg * sg)
+
+
+@dataclass(frozen=True, slots=True)
+class Triangle:
+    """psi = max(0, width - |x|) / width^2.
+
+    Source   SLTT (Meng et al., ICCV 2023), there "piecewise quadratic" with width 1: max(0, 1 - |u - 1|); TET (Deng et al., ICLR 2022);
+             EM-PF eq. (2)
+    """
+
+    width: float = 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return psi(x), overwriting x."""
+        return x.abs_().neg_().add_(self.width).clamp_(min=0).div_(self.width**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """psi = 1[|x| < width / 2] / width.
+
+    Source   Wu et al., STBP (2018); GLIF (Yao et al., NeurIPS 2022) with width 1
+    """
+
+    width: float = 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return psi(x), overwriting x."""
+        return (x.abs_() < self.width / 2).to(x.dtype).div_(self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Dspike:
+    """psi = d/dx [ tanh(b * x) / (2 tanh(b * R)) + 1/2 ] for |x| <= R, else 0:   b * (1 - tanh(b x)^2) / (2 tanh(b R)).
+
+    The temperature b goes from nearly linear (b -> 0) to the step itself (b -> infinity); over [-R, R] psi always integrates to 1.
+    Source   Li et al., "Differentiable Spike" (NeurIPS 2021), with R = 1
+    Errors   SNN703 b or R not positive
+    """
+
+    b: float = 3.0
+    R: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the two constants."""
+        if self.b <= 0 or self.R <= 0:
+            raise fail("SNN703", f"Dspike needs a positive temperature and range, got b = {self.b:g} and R = {self.R:g}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return psi(x), overwriting x."""
+        inside = x.abs() <= self.R
+        slope = x.mul_(self.b).tanh_().square_().neg_().add_(1.0)
+        return slope.mul_(self.b / (2 * math.tanh(self.b * self.R))).mul_(inside)
+
+
+class Spike(torch.autograd.Function):
+    """Comparison with the threshold, with a surrogate derivative.
+
+        s   = 1 if u >= threshold else 0          (``strict``: u > threshold)
+        psi = surrogate(u - threshold)            used in place of ds/du
+
+    Shapes   u and s have the same shape; threshold is a number or a tensor that broadcasts to u and gets no gradient
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, threshold: float | Tensor, surrogate: Surrogate, strict: bool = False) -> Tensor:
+        """Return the spikes in the dtype of ``u``."""
+        ctx.save_for_backward(u)
+        ctx.threshold, ctx.surrogate = threshold, surrogate
+        return fire(u, threshold, strict)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Multiply the error by psi."""
+        (u,) = ctx.saved_tensors
+        return ctx.surrogate(u - ctx.threshold).mul_(grad), None, None, None
+
+
+def fire(u: Tensor, threshold: float | Tensor, strict: bool = False) -> Tensor:
+    """The spikes alone, as eval mode computes them."""
+    return (u > threshold if strict else u >= threshold).to(u.dtype)
