@@ -86,7 +86,7 @@ def load_model(
             raise fail("SNN139", "there is nothing to load", help="name a checkpoint, or a factory: --arch package.module:factory")
         model = build(arch, arch_args)
         name = re.sub(r"\W+", "_", arch.rpartition(":")[2])
-        facts: dict[str, Any] = {"kind": "factory", "arch": arch, "arch_args": arch_args or {}}
+        facts: dict[str, Any] = {"kind": "factory", "arch": _without_folder(arch), "arch_args": arch_args or {}}
         return given.loaded(model, name, facts, None)
     raw = read_file(path)
     facts = {"file": path.name, "bytes": len(raw)}
@@ -107,7 +107,9 @@ def load_model(
     if isinstance(content, nn.Module):
         return given.loaded(content, path.stem, facts | {"kind": "pickled module"}, digest)
     entry, state = state_dict_in(content, path)
-    facts |= {"kind": "state dict", "arch": arch, "arch_args": arch_args or {}, "tensors": len(state)} | ({"entry": entry} if entry else {})
+    facts |= {"kind": "state dict", "arch": _without_folder(arch or ""), "arch_args": arch_args or {}, "tensors": len(state)} | (
+        {"entry": entry} if entry else {}
+    )
     if arch is None:
         shown = ", ".join(f"{k} {list(v.shape)}" for k, v in list(state.items())[:4])
         raise fail("SNN138", f"{path} holds weights, but not how to build the network", notes=[f"it has {shown}..."], help=WEIGHT_HINT)
@@ -175,7 +177,7 @@ def _unpickle(path: Path, raw: bytes, trust_pickle: bool) -> object:
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except Exception as e:
         text = str(e)
-        if not trust_pickle and isinstance(e, pickle.UnpicklingError) and (match := re.search(r"(?:GLOBAL|global:?) `?([\w.]+)", text)):
+        if not trust_pickle and isinstance(e, pickle.UnpicklingError) and (match := re.search(r"GLOBAL:? `?(\w+\.[\w.]+)", text)):
             raise fail(
                 "SNN005",
                 f"{path} holds a pickled object ('{match[1]}'), and loading it would run code from the file",
@@ -186,7 +188,12 @@ def _unpickle(path: Path, raw: bytes, trust_pickle: bool) -> object:
         if trust_pickle and isinstance(e, (ImportError, AttributeError)):
             way_out = "run from the folder that holds the network's source, or install it"
             raise fail("SNN131", f"unpickling {path} failed: {_first_line(e)}", loc=_blame(e), help=way_out) from e
-        raise fail("SNN004", f"{path} is not a PyTorch checkpoint: it is truncated or damaged", notes=[_first_line(e)]) from e
+        if not raw.startswith(b"PK"):
+            message = f"{path} is not a PyTorch checkpoint: it is damaged, or a pickle that torch.save did not write"
+            raise fail("SNN004", message, help=SAVE_HINT) from e
+        cause = re.search(r"WeightsUnpickler error: (.*)", text)
+        notes = [cause[1] if cause else _first_line(e)]
+        raise fail("SNN004", f"{path} is not a PyTorch checkpoint: it is truncated or damaged", notes=notes) from e
 
 
 def _no_checkpoint(path: Path, raw: bytes) -> tuple[str, str | None] | None:
@@ -432,6 +439,11 @@ def _defined(thing: object) -> Location | None:
         file, (_, line) = inspect.getsourcefile(cast("Any", thing)), inspect.getsourcelines(cast("Any", thing))
         return Location(file, max(line, 1)) if file else None
     return None
+
+
+def _without_folder(arch: str) -> str:
+    """``folder/net.py:make`` as ``net.py:make``: bundles hold no paths of the machine that made them."""
+    return arch.replace("\\", "/").rpartition("/")[2]
 
 
 def _kind(value: object) -> str:
