@@ -14,10 +14,10 @@ from snncompile.capture.recognise import Population, recognise
 from snncompile.capture.roll import Rolled, roll
 from snncompile.capture.trace import trace
 from snncompile.capture.unmerge import unmerge
-from snncompile.errors import fail
+from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Graph, Shape
 
-SHORT = 3
+SHORT, LONGER = 3, 8
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,7 @@ def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: L
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((max(steps, SHORT), 1, *input_shape), generator=generator)
     driver = detect(model, layout, x[:steps])
-    lengths = [SHORT, steps] if driver.per_step and steps > SHORT else [steps]
-    if driver.per_step and steps < SHORT:
-        lengths = [SHORT, steps]
-    rolled, traced_shape, reduced = None, (), ()
-    for length in lengths:
-        try:
-            rolled, traced_shape, reduced = _roll(model, driver, x[:length])
-        except Exception:
-            if length > steps:  # it may know exactly T steps
-                continue
-            raise
-        if not rolled.per_step or length == steps:
-            break
-    assert rolled is not None
+    rolled, traced_shape, reduced = _shortest(model, driver, x, steps)
     lead = len(traced_shape) - len(input_shape)
     expressions = Expressions(rolled, leads(rolled, lead, traced_shape))
     populations = recognise(rolled, expressions)
@@ -66,6 +53,23 @@ def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: L
     labels = ["out"] if len(rolled.outputs) == 1 else [f"out{k}" for k in range(len(rolled.outputs))]
     graph = builder.build(labels)
     return Captured(graph, replace(driver, reduced=reduced), rolled, tuple(populations), dict(builder.neuron_names))
+
+
+def _shortest(model: torch.nn.Module, driver: Driver, x: torch.Tensor, steps: int) -> tuple[Rolled, tuple[int, ...], tuple[str, ...]]:
+    """Roll the shortest trace that shows the network's step; all ``steps`` where constants differ between them."""
+    lengths = sorted({SHORT, min(LONGER, max(steps, SHORT)), steps}) if driver.per_step else [steps]
+    first: CompileError | None = None
+    for length in lengths:
+        try:
+            found = _roll(model, driver, x[:length])
+        except CompileError as e:
+            first = first or e
+            continue
+        if not found[0].per_step or length == steps:
+            return found
+    if first is None:
+        return _roll(model, driver, x[:steps])
+    raise first
 
 
 def _roll(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> tuple[Rolled, tuple[int, ...], tuple[str, ...]]:

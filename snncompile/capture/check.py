@@ -91,7 +91,7 @@ def _torch_values(captured: Captured, x: Array, nodes: list[str]) -> dict[str, A
     traces: dict[str, list[Array]] = {node: [] for node in nodes}
     for sample in x:
         frames = [driver.frame(torch.as_tensor(sample[t if len(sample) > 1 else 0], dtype=torch.float32)[None]) for t in range(steps)]
-        history = execute_rolled(captured.rolled, frames)
+        history = execute_rolled(captured.rolled, frames, nodes)
         for node in nodes:
             traces[node].append(np.stack([now[node].double().numpy() for now in history]))
     return {node: np.stack(values) for node, values in traces.items()}

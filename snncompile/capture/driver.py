@@ -70,10 +70,29 @@ def flatten(outputs: object) -> list[torch.Tensor]:
     return leaves
 
 
+def _leftovers(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """Tensors of an earlier run that hang in an autograd graph, which Python's copy refuses."""
+    stack: list[object] = [vars(m) for m in model.modules()]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, torch.Tensor) and not value.is_leaf:
+            yield value
+        elif isinstance(value, dict):
+            stack += value.values()
+        elif isinstance(value, (list, tuple)):
+            stack += value
+
+
+RESETS = ("reset", "reset_mem", "reset_hidden")
+
+
 def pristine(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy in evaluation mode, whose state changes do not reach the caller's model."""
+    """A copy in evaluation mode and initial state, whose state changes do not reach the caller's model.
+
+    Modules that know how to reset themselves (a method without arguments, by one of the libraries' names) are asked to.
+    """
     try:
-        twin = copy.deepcopy(model)
+        twin = copy.deepcopy(model, {id(t): t.detach().clone() for t in _leftovers(model)}).eval()
     except Exception as e:
         raise fail(
             "SNN111",
@@ -81,7 +100,11 @@ def pristine(model: torch.nn.Module) -> torch.nn.Module:
             notes=["the compiler runs copies so that your model's state stays untouched"],
             help="reset the network's state (it may hold tensors of an earlier run), then compile",
         ) from e
-    return twin.eval()
+    for module in twin.modules():
+        for method in (getattr(type(module), name, None) for name in RESETS):
+            if callable(method) and len(inspect.signature(method).parameters) == 1:
+                method(module)
+    return twin
 
 
 def detect(model: torch.nn.Module, layout: Layout, sample: torch.Tensor) -> Driver:

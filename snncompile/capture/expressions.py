@@ -14,6 +14,7 @@ from snncompile.capture.roll import PerStep, Prev, Rolled
 from snncompile.capture.trace import Raw, Ref, walk
 from snncompile.ir.graph import Array
 
+BATCH_NORMS = {"native_batch_norm": 8, "cudnn_batch_norm": 8, "_native_batch_norm_legit_no_training": 7}
 COMPARE = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 THRESHOLDS = {*COMPARE, "heaviside", "relu", "clamp_min", "clamp_max", "clamp", "maximum", "minimum"}
 POINTWISE = {
@@ -95,6 +96,11 @@ class Expressions:
         self.settled.update(names)
         self._memo.clear()
 
+    def unsettle(self, names: set[str]) -> None:
+        """Go back to these settled nodes."""
+        self.settled = names
+        self._memo.clear()
+
     @property
     def binary(self) -> set[str]:
         """Spikes that are 0 or 1."""
@@ -108,7 +114,27 @@ class Expressions:
 
     def is_atom(self, name: str) -> bool:
         """Whether expansion stops at this node."""
-        return name == self.rolled.input or name in self.settled or base(self.rolled.nodes[name]) not in POINTWISE
+        if name == self.rolled.input or name in self.settled:
+            return True
+        raw = self.rolled.nodes[name]
+        return not self._normalises_state(raw) if base(raw) in BATCH_NORMS else base(raw) not in POINTWISE
+
+    def _normalises_state(self, raw: Raw) -> bool:
+        """Whether a batch norm stands inside a neuron (on its membrane) and not in front of it."""
+        x = self.leaf(raw.args[0], self.rank(raw.name))
+        return x is not None and (bool(x.products) or any(a.startswith("prev") for a in x.atoms))
+
+    def _batch_norm(self, raw: Raw) -> Expr | None:
+        rank = self.rank(raw.name)
+        gamma, beta, mean, var = (self.coefficient(leaf, 1) for leaf in raw.args[1:5])
+        if mean is None or var is None or (BATCH_NORMS[base(raw)] == 8 and raw.args[5]):
+            return None
+        factor = 1.0 / np.sqrt(var + raw.args[BATCH_NORMS[base(raw)] - 1])
+        factor = factor if gamma is None else gamma * factor
+        shift = -mean * factor + (0.0 if beta is None else beta)
+        x = self.leaf(raw.args[0], rank)
+        tail = (1,) * (rank - 1)
+        return None if x is None else x.scaled(factor.reshape(*factor.shape, *tail)) + constant(shift.reshape(*shift.shape, *tail))
 
     def root(self, name: str) -> str:
         """The node behind conversions of its type."""
@@ -121,6 +147,8 @@ class Expressions:
         if self.is_atom(name):
             return atom(name, self.rank(name))
         raw = self.rolled.nodes[name]
+        if base(raw) in BATCH_NORMS:
+            return self._batch_norm(raw)
         args = [self.leaf(a, self.rank(name)) for a in raw.args]
         return self._apply(raw, args)
 

@@ -143,8 +143,10 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
             raw.shape = tuple(value.shape)
         nodes[raw.name] = raw
     outputs = []
-    for names in trace.outputs:
+    for t, names in enumerate(trace.outputs):
         resolved = [resolve(Ref(n)) for n in names]
+        if t < len(trace.outputs) - 1:  # the input may need some steps to get through
+            resolved = [r if isinstance(r, Ref) else Ref(n) for r, n in zip(resolved, names, strict=True)]
         if any(not isinstance(r, Ref) for r in resolved):
             raise fail("SNN114", "an output of the network does not depend on its input", help="return the output of the last layer")
         outputs.append([r.name for r in resolved])

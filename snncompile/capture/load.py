@@ -236,7 +236,7 @@ def _no_checkpoint(path: Path, raw: bytes) -> tuple[str, str | None] | None:
 def state_dict_in(content: object, path: Path) -> tuple[str, dict[str, Tensor]]:
     """Weights by name, prefixes stripped, and the entry of a nested checkpoint that they came from (empty if none)."""
     if not isinstance(content, Mapping):
-        raise fail("SNN137", f"{path} holds no weights but a {type(content).__name__}", help=SAVE_HINT)
+        raise fail("SNN137", f"{path} holds no weights but {_kind(content)}", help=SAVE_HINT)
     if is_checkpoint(content):
         return "state_dict", checkpoint_from(content, str(path)).state_dict
     if _is_state(content):
@@ -321,7 +321,7 @@ def build(arch: str, arch_args: dict[str, Any] | None = None) -> nn.Module:
             return factory
         if not callable(factory) or isinstance(factory, nn.Module):
             built = isinstance(factory, nn.Module)
-            what = "a module already, and takes no --arch-args" if built else f"a {type(factory).__name__}, not callable"
+            what = "a module already, and takes no --arch-args" if built else f"{_kind(factory)}, not callable"
             raise fail("SNN133", f"'{arch}' is {what}", help="name a function or class that returns the network")
         model = _call(factory, kwargs, arch)
     if not isinstance(model, nn.Module):
@@ -425,19 +425,19 @@ def _quiet() -> Iterator[None]:
 def _blame(error: BaseException) -> Location | None:
     """The innermost line of the user's own code that an exception passed through."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return Location(error.filename, error.lineno)
+        return Location(_shown(error.filename), error.lineno)
     ours = (str(Path(__file__).parents[1]), "<", sys.prefix, sys.base_prefix)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours) and "site-packages" not in f.filename]
     if not frames:
         return None
     last = frames[-1]
-    return Location(last.filename, last.lineno or 0, "" if last.name == "<module>" else last.name)
+    return Location(_shown(last.filename), last.lineno or 0, "" if last.name == "<module>" else last.name)
 
 
 def _defined(thing: object) -> Location | None:
     with contextlib.suppress(TypeError, OSError):
         file, (_, line) = inspect.getsourcefile(cast("Any", thing)), inspect.getsourcelines(cast("Any", thing))
-        return Location(file, max(line, 1)) if file else None
+        return Location(_shown(file), max(line, 1)) if file else None
     return None
 
 
@@ -446,8 +446,16 @@ def _without_folder(arch: str) -> str:
     return arch.replace("\\", "/").rpartition("/")[2]
 
 
+def _shown(file: str) -> str:
+    """A path relative to the working folder where it lies inside."""
+    with contextlib.suppress(ValueError, OSError):
+        return str(Path(file).resolve().relative_to(Path.cwd()))
+    return file
+
+
 def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -59,14 +59,17 @@ def recognise(rolled: Rolled, ex: Expressions) -> list[Population]:
         threshold = ex.thresholds.get(name)
         if expression is None:
             raise _refuse(rolled, name, "its argument is not affine in the state and the currents")
-        if threshold is None or _only_state(threshold.d):
+        if threshold is None:
             continue
+        before = set(ex.settled)
         try:
             for population in _around(threshold, rolled, ex):
                 found.append(population)
                 ex.settle(population.ports)
         except NotNormal as e:
-            raise _refuse(rolled, name, str(e)) from None
+            if not _only_state(threshold.d):
+                raise _refuse(rolled, name, str(e)) from None
+            ex.unsettle(before)
     return found
 
 
@@ -82,7 +85,7 @@ def _refuse(rolled: Rolled, name: str, reason: str) -> CompileError:
 
 
 def _only_state(d: Expr) -> bool:
-    """Whether a threshold looks only at states of the step before: the delayed reset of a neuron, not a neuron of its own."""
+    """Whether a threshold looks only at states of the step before: if it is no neuron, it may be the delayed reset of one."""
     return bool(d.atoms) and all(a.startswith("prev") for a in d.atoms)
 
 

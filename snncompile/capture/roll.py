@@ -1,14 +1,14 @@
 """Roll the time loop: fold the steps of a trace into one step graph with references to earlier steps.
 
-Steps 1 and 2 of the trace must run the same operations; what step 2 reads from step 1 is state. Constants that differ from
-step to step become per-step values. Step 0 may differ (nothing is there yet to be read): its initial values are found by
-aligning it with step 1, or else by trial, and are always confirmed by running the rolled loop against the trace.
+From some step on all steps must run the same operations; what one reads from the one before is state. Constants that differ
+from step to step become per-step values. The first steps may differ (nothing is there yet to be read): initial values are found
+by aligning step 0 with the repeated step, or else by trial, and are always confirmed by running the rolled loop against the trace.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,18 +66,22 @@ def roll(trace: Trace, folded: Trace, constants: Values, values: Values) -> Roll
     for raw in folded.nodes.values():
         if raw.op != "input":
             lists[raw.step].append(raw)
-    body = 1 if count > 1 else 0
+    body = _first_repeated([[raw.op for raw in raws] for raws in lists])
     index = {raw.name: (t, i) for t, raws in enumerate(lists) for i, raw in enumerate(raws)}
     inputs = {name: t for t, name in enumerate(folded.inputs)}
     matcher = _Matcher(lists, index, inputs, body)
-    if count > 2:
-        for t in range(2, count):
-            matcher.compare(t, last=t == count - 1)
-    if count > 1:
-        matcher.first_step_constants(trace, constants)
+    for t in range(body + 1, count):
+        matcher.compare(t, last=t == count - 1)
+    for t in reversed(range(body)):
+        matcher.constants_of_early_step(t, trace, constants)
     rolled = matcher.build(folded, count)
     rolled.initial = _initial_values(rolled, trace, constants, values, body)
     return _confirm(rolled, folded, values, matcher.pairs)
+
+
+def _first_repeated(ops: list[list[str]]) -> int:
+    """The first step after step 0 whose operations the next step runs again; the last step if there is none."""
+    return next((t for t in range(1, len(ops) - 1) if ops[t] == ops[t + 1]), len(ops) - 1)
 
 
 class _Matcher:
@@ -87,7 +91,7 @@ class _Matcher:
         self.lists, self.index, self.inputs, self.body = lists, index, inputs, body
         self.varying: dict[tuple[int, int], dict[int, Any]] = {}
         self.pairs: dict[int, list[tuple[Raw, Raw]]] = {body: [(r, r) for r in lists[body]]}
-        self.crossing: dict[str, str] = {}  # a node of step 0 that the body reads, and its counterpart in the body
+        self.crossing: dict[str, str] = {}  # a node of the step before the body that the body reads, and its counterpart in the body
 
     def compare(self, t: int, *, last: bool) -> None:
         """Step ``t`` against the body. The last step of a loop may lack what only a next step would have read."""
@@ -136,21 +140,22 @@ class _Matcher:
             if x.name in self.inputs or y.name in self.inputs:
                 return x.name in self.inputs and y.name in self.inputs and self.inputs[y.name] - self.inputs[x.name] in (t - self.body, 0)
             (s, i), (u, j) = self.index[x.name], self.index[y.name]
-            if s == u == 0:
+            if s == u:
                 return x.name == y.name
-            if s == 0:  # state: step 0 may have fewer operations, so its counterpart is what the next step reads from the body
+            if s == self.body - 1:  # state: that step may have fewer operations, so its counterpart is what the next one reads from the body
                 name = self.lists[self.body][j].name
-                return u == t - self.body and self.crossing.setdefault(x.name, name) == name
+                return u == t - 1 and self.crossing.setdefault(x.name, name) == name
             return i == j and u - s == t - self.body
         return equal(x, y)
 
-    def first_step_constants(self, trace: Trace, constants: Values) -> None:
-        """Find per-step constants that differ at step 0 only, and step 0's value of those that vary."""
-        first, body = align(trace, self.body), self.lists[self.body]
-        for name, twin in first.items():
-            self.crossing.setdefault(twin.name, name)
+    def constants_of_early_step(self, t: int, trace: Trace, constants: Values) -> None:
+        """Find per-step constants that differ before the body, and that step's value of those that vary."""
+        early, body = align(trace, self.body, t), self.lists[self.body]
+        if t == self.body - 1:
+            for name, twin in early.items():
+                self.crossing.setdefault(twin.name, name)
         for i, raw in enumerate(body):
-            twin = first.get(raw.name)
+            twin = early.get(raw.name)
             if twin is None:
                 continue
             for k, (x, y) in enumerate(zip(_leaves(raw), _leaves(twin), strict=False)):
@@ -158,9 +163,9 @@ class _Matcher:
                 if isinstance(x, Ref) or value is None or isinstance(value, tuple):
                     continue
                 if (i, k) in self.varying:
-                    self.varying[i, k][0] = value
+                    self.varying[i, k][t] = value
                 elif not equal(x, value) and not isinstance(x, (str, list)):
-                    self.varying[i, k] = {0: value, **{t: x for t in range(1, len(self.lists))}}
+                    self.varying[i, k] = {t: value, **{later: x for later in range(t + 1, len(self.lists))}}
 
     def build(self, folded: Trace, count: int) -> Rolled:
         """The body's nodes, with ``Prev`` and ``PerStep`` leaves, and hoisted nodes of step 0 in front."""
@@ -206,10 +211,11 @@ class _Matcher:
         return Rolled({**hoisted, **nodes}, "input", list(folded.outputs[self.body]), {}, static, count)
 
     def _held_references(self) -> set[str]:
-        """Nodes of step 0 that every later step reads unchanged: values computed once from a constant input."""
-        if len(self.lists) < 3 or self.body == 0:
+        """Nodes before the body that every later step reads unchanged: values computed once from a constant input."""
+        if self.body + 1 >= len(self.lists):
             return set()
-        names = [{r for raw in raws for r in raw.refs if r in self.index and self.index[r][0] == 0} for raws in self.lists[1:3]]
+        both = self.lists[self.body : self.body + 2]
+        names = [{r for raw in raws for r in raw.refs if r in self.index and self.index[r][0] < self.body} for raws in both]
         return names[0] & names[1]
 
 
@@ -220,9 +226,9 @@ def equal(x: Any, y: Any) -> bool:
     return bool(x == y)
 
 
-def align(trace: Trace, body: int) -> dict[str, Raw]:
-    """For the body step's nodes, their counterparts in step 0 of the unfolded trace, by longest common subsequence."""
-    first = [r for r in trace.nodes.values() if r.step == 0 and r.op != "input"]
+def align(trace: Trace, body: int, early: int = 0) -> dict[str, Raw]:
+    """For the body step's nodes, their counterparts in an early step of the unfolded trace, by longest common subsequence."""
+    first = [r for r in trace.nodes.values() if r.step == early and r.op != "input"]
     later = [r for r in trace.nodes.values() if r.step == body and r.op != "input"]
     keys = [[(r.op, r.module, str(r.loc)) for r in rs] for rs in (first, later)]
     blocks = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_matching_blocks()
@@ -252,16 +258,21 @@ def _initial_values(rolled: Rolled, trace: Trace, constants: Values, values: Val
     return found
 
 
-def execute_rolled(rolled: Rolled, xs: list[torch.Tensor]) -> list[Values]:
-    """Run the rolled loop in torch on one sample; all node values of every step."""
+def execute_rolled(rolled: Rolled, xs: list[torch.Tensor], keep: Collection[str] | None = None) -> list[Values]:
+    """Run the rolled loop in torch on one sample: the values of every step, of all nodes or of those to ``keep``."""
+    reach = max((leaf.delay for raw in rolled.nodes.values() for leaf in _leaves(raw) if isinstance(leaf, Prev)), default=1)
     history: list[Values] = []
+    kept: list[Values] = []
     with torch.no_grad():
         for t, x in enumerate(xs):
             now: Values = {rolled.input: x}
             for raw in rolled.nodes.values():
                 now[raw.name] = execute_at(rolled, raw, now, history, t)
             history.append(now)
-    return history
+            kept.append(now if keep is None else {name: now[name] for name in keep})
+            if t >= reach:
+                history[t - reach] = {}
+    return kept
 
 
 def execute_at(rolled: Rolled, raw: Raw, now: Mapping[str, Any], history: list[Values], t: int) -> Any:
@@ -292,7 +303,7 @@ def _confirm(rolled: Rolled, folded: Trace, values: Values, pairs: dict[int, lis
             torch.allclose(history[t][mine.name].float(), values[theirs.name].float(), rtol=1e-4, atol=1e-5)
             for t, matched in pairs.items()
             for mine, theirs in matched
-            if mine.name in candidate.initial and isinstance(values[theirs.name], torch.Tensor)
+            if mine.name in rolled.initial and isinstance(values[theirs.name], torch.Tensor)
         )
         if outputs_agree and states_agree:
             return candidate
