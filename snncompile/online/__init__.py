@@ -3,31 +3,44 @@
 It needs torch and imports nothing of the compiler but ``snncompile.errors``.
 """
 
+from snncompile.online.binary import BinaryConv2d, TernaryConv2d, weight_bytes
 from snncompile.online.checkpoint import Checkpoint, is_checkpoint, load_checkpoint, save_checkpoint
+from snncompile.online.empf import EMPFVGG, EMPFResNet, empf_resnet, empf_vgg
+from snncompile.online.hdlif import HDLIF, ParallelHDLIF
 from snncompile.online.layers import ScaledWSConv2d, ScaledWSLinear, TracedConv2d, TracedLinear
 from snncompile.online.neuron import OnlineLIF, Scale
 from snncompile.online.registry import build_network, list_networks, register_network
+from snncompile.online.seca import SECA
 from snncompile.online.sltt import SLTTVGG, SLTTResNet, sltt_neuron, sltt_resnet, sltt_vgg
 from snncompile.online.stages import InputNorm, SpikingConv
 from snncompile.online.state import ResettableNetwork
 from snncompile.online.vgg import OTTTVGG, VGG11, ottt_vgg
 
 __all__ = [
+    "EMPFVGG",
+    "HDLIF",
     "OTTTVGG",
+    "SECA",
     "SLTTVGG",
     "VGG11",
+    "BinaryConv2d",
     "Checkpoint",
+    "EMPFResNet",
     "InputNorm",
     "OnlineLIF",
+    "ParallelHDLIF",
     "ResettableNetwork",
     "SLTTResNet",
     "Scale",
     "ScaledWSConv2d",
     "ScaledWSLinear",
     "SpikingConv",
+    "TernaryConv2d",
     "TracedConv2d",
     "TracedLinear",
     "build_network",
+    "empf_resnet",
+    "empf_vgg",
     "is_checkpoint",
     "list_networks",
     "load_checkpoint",
@@ -37,4 +50,5 @@ __all__ = [
     "sltt_neuron",
     "sltt_resnet",
     "sltt_vgg",
+    "weight_bytes",
 ]

@@ -39,8 +39,11 @@ RULES: dict[str, Rule] = {
     "OTTT_O": Rule(each_step=True),
     "SLTT": Rule(),
     "SLTT_K": Rule(sampled=True),
+    "EMPF": Rule(each_step=True),
+    "EMPF_R": Rule(sampled=True, stop=True),
 }
-"""The ending _A sums the gradient over the steps of a batch, _O applies it at each step, _K learns at K random steps."""
+"""The ending _A sums the gradient over the steps of a batch, _O applies it at each step, _K learns at K random steps, _R (random
+back-propagation over one step) at K = 1 random step, with nothing run after it."""
 
 METHODS = tuple(RULES)
 
