@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snncompile.version import VERSION
+
 if TYPE_CHECKING:
     from snncompile.pipeline import Compiled, compile
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["Compiled", "compile"]
 
 

@@ -101,7 +101,11 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
 
 def fold(graph: Graph, samples: Mapping[str, Array]) -> tuple[Graph, tuple[PassRecord, ...]]:
     """Run the passes, measured on a probe: real samples where there are some, else random values in the input's range."""
-    probe = {n.name: samples[n.name][:PROBES] if n.name in samples else random_input(n, graph.steps) for n in graph.of(Input) if isinstance(n, Input)}
+    probe = {
+        n.name: samples[n.name][:PROBES] if n.name in samples else random_input(n, graph.steps)
+        for n in graph.of(Input)
+        if isinstance(n, Input)
+    }
     folded, records = run_passes(graph, probe=probe)
     check_population_form(folded)
     return folded, records

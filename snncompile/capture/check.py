@@ -79,7 +79,9 @@ def check_capture(captured: Captured, model: torch.nn.Module, x: Array) -> Captu
         raise fail(
             "SNN122",
             "the captured graph does not compute what PyTorch computes",
-            notes=[f"membrane error {worst:.3g} (allowed {TOLERANCE:g}), output error {record.output_error:.3g}, {differing} spikes differ"],
+            notes=[
+                f"membrane error {worst:.3g} (allowed {TOLERANCE:g}), output error {record.output_error:.3g}, {differing} spikes differ"
+            ],
             help="please report this network: a capture must be exact, or refused",
         )
     return record

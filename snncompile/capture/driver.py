@@ -124,7 +124,9 @@ def detect(model: torch.nn.Module, layout: Layout, sample: torch.Tensor) -> Driv
         raise
     except Exception:
         return driver
-    agree = len(full) == len(parts) and all(a.shape == b.shape and torch.allclose(a, b, atol=1e-5) for a, b in zip(full, parts, strict=True))
+    agree = len(full) == len(parts) and all(
+        a.shape == b.shape and torch.allclose(a, b, atol=1e-5) for a, b in zip(full, parts, strict=True)
+    )
     return sliced if agree and len(sample) > 1 else driver
 
 
@@ -139,7 +141,10 @@ def run(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> list[torch.T
         whole = driver.whole(twin, x.transpose(0, 1) if driver.layout == "BT" else x)
         reduced = driver.reduced or ("",) * len(whole)
         batch_first = driver.layout == "BT" or any(y.shape[0] != len(x) for y in whole)
-        return [y[None] if kind else y.transpose(0, 1) if batch_first and y.shape[1:2] == x.shape[:1] else y for y, kind in zip(whole, reduced, strict=True)]
+        return [
+            y[None] if kind else y.transpose(0, 1) if batch_first and y.shape[1:2] == x.shape[:1] else y
+            for y, kind in zip(whole, reduced, strict=True)
+        ]
     per_step = [driver.call(twin, frame, t) for t, frame in enumerate(x)]
     outs = [torch.stack(ys) for ys in zip(*per_step, strict=True)]
     return [y.squeeze(1 + driver.time_axis) for y in outs] if driver.sliced else outs

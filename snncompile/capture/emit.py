@@ -84,7 +84,9 @@ class Builder:
     def impossible(self, raw: Raw, message: str, help: str | None = None) -> CompileError:  # noqa: A002 - the word users see
         """The error for an operation that cannot be deployed."""
         where = f" (in module '{raw.module}')" if raw.module else ""
-        return fail("SNN121", f"{message}{where}", loc=raw.loc, help=help or "move it out of the network, or replace it by layers and neurons")
+        return fail(
+            "SNN121", f"{message}{where}", loc=raw.loc, help=help or "move it out of the network, or replace it by layers and neurons"
+        )
 
     def argument(self, leaf: Any) -> str:
         """The reference of an argument that must be a value of this or an earlier step."""
@@ -138,7 +140,14 @@ class Builder:
         if (factor, shift) == (1.0, 0.0):
             return ref
         rank = len(self.shape(node))
-        return self._add(Affine(name=self._name(f"{name}_out"), inputs=(ref,), factor=np.full((1,) * (rank + 1), factor), shift=np.full((1,) * (rank + 1), shift)))
+        return self._add(
+            Affine(
+                name=self._name(f"{name}_out"),
+                inputs=(ref,),
+                factor=np.full((1,) * (rank + 1), factor),
+                shift=np.full((1,) * (rank + 1), shift),
+            )
+        )
 
     def _current(self, raw: Raw, p: Population) -> tuple[str, Array]:
         """The input of a population and its gain; different gains become affine maps."""
@@ -229,7 +238,9 @@ class Builder:
             pieces = [torch.zeros(s, dtype=torch.int64) for s in shapes]
             pieces[k] = torch.arange(1, prod(shapes[k]) + 1).reshape(shapes[k])
             index = raw.function(pieces, *raw.args[1:], **raw.kwargs).numpy().reshape(self.shape(raw.name)) - 1
-            refs.append(self._add(Gather(name=self._name(self._wish(raw, "part")), inputs=(self.argument(part),), index=index, loc=raw.loc)))
+            refs.append(
+                self._add(Gather(name=self._name(self._wish(raw, "part")), inputs=(self.argument(part),), index=index, loc=raw.loc))
+            )
         return self._sum(raw, refs, self.shape(raw.name))
 
     def raw_shape(self, leaf: Any) -> tuple[int, ...]:

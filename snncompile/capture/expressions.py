@@ -17,10 +17,10 @@ from snncompile.ir.graph import Array
 BATCH_NORMS = {"native_batch_norm": 8, "cudnn_batch_norm": 8, "_native_batch_norm_legit_no_training": 7}
 COMPARE = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 THRESHOLDS = {*COMPARE, "heaviside", "relu", "clamp_min", "clamp_max", "clamp", "maximum", "minimum"}
-POINTWISE = {
-    "add", "sub", "rsub", "mul", "div", "neg", "where", "masked_fill", "lerp", "addcmul", "ge", "gt", "le", "lt", "logical_not",
-    "bitwise_not", "heaviside", "relu", "clamp_min", "clamp_max", "clamp", "maximum", "minimum", "_to_copy", "expand", "expand_as", "full_like",
-    "square", "pow", "exp", "sigmoid", "tanh", "abs", "sign", "round", "floor", "reciprocal", "sqrt", "softplus",
+POINTWISE = THRESHOLDS | {
+    "add", "sub", "rsub", "mul", "div", "neg", "where", "masked_fill", "lerp", "addcmul", "logical_not", "bitwise_not", "_to_copy",
+    "expand", "expand_as", "full_like", "square", "pow", "exp", "sigmoid", "tanh", "abs", "sign", "round", "floor", "reciprocal", "sqrt",
+    "softplus",
 }  # fmt: skip
 
 
@@ -271,8 +271,11 @@ class Expressions:
 
     @staticmethod
     def _same(x: Expr, y: Expr) -> bool:
-        return x.atoms == y.atoms and same_form(x.lin, y.lin) and set(x.products) == set(y.products) and all(
-            same_form(x.products[s], y.products[s]) for s in x.products
+        return (
+            x.atoms == y.atoms
+            and same_form(x.lin, y.lin)
+            and set(x.products) == set(y.products)
+            and all(same_form(x.products[s], y.products[s]) for s in x.products)
         )
 
     @staticmethod

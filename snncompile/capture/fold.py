@@ -92,7 +92,9 @@ def check_replay(trace: Trace, inputs: list[torch.Tensor], expected: list[torch.
         mine = torch.stack([values[names[k]].float() for names in trace.outputs])
         kind = trace.reduced[k] if trace.reduced else ""
         mine = mine.mean(0) if kind == "mean" else mine.sum(0) if kind == "sum" else mine
-        if mine.numel() != theirs.numel() or not torch.allclose(mine.reshape(theirs.shape), theirs.float(), rtol=1e-4, atol=1e-5, equal_nan=True):
+        if mine.numel() != theirs.numel() or not torch.allclose(
+            mine.reshape(theirs.shape), theirs.float(), rtol=1e-4, atol=1e-5, equal_nan=True
+        ):
             raise fail(
                 "SNN117",
                 f"the recorded operations do not reproduce the network's own output on {what}",
@@ -103,7 +105,14 @@ def check_replay(trace: Trace, inputs: list[torch.Tensor], expected: list[torch.
     return values
 
 
-FIRST_OF_TUPLE = ("native_batch_norm", "_native_batch_norm", "cudnn_batch_norm", "max_pool2d_with_indices", "native_dropout", "native_layer_norm")
+FIRST_OF_TUPLE = (
+    "native_batch_norm",
+    "_native_batch_norm",
+    "cudnn_batch_norm",
+    "max_pool2d_with_indices",
+    "native_dropout",
+    "native_layer_norm",
+)
 
 
 def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
@@ -184,5 +193,5 @@ def _is_identity(raw: Raw, value: Any, values: Values) -> bool:
     if isinstance(before, tuple):
         return False
     if raw.op in IDENTITY:
-        return before.is_floating_point() == value.is_floating_point()
-    return raw.op in ("expand.default", "expand_as.default", "view.default", "reshape.default") and before.shape == value.shape
+        return bool(before.is_floating_point() == value.is_floating_point())
+    return raw.op in ("expand.default", "expand_as.default", "view.default", "reshape.default") and bool(before.shape == value.shape)

@@ -61,7 +61,11 @@ def _is_value(leaf: Any) -> bool:
 
 def _fixed(raw: Raw, b: Builder, *leaves: Any) -> None:
     if any(_is_value(leaf) or isinstance(leaf, PerStep) for leaf in leaves):
-        raise b.impossible(raw, f"the weights of '{raw.op}' change with the input or the step", "keep weights constant; only neurons' parameters may vary per step")
+        raise b.impossible(
+            raw,
+            f"the weights of '{raw.op}' change with the input or the step",
+            "keep weights constant; only neurons' parameters may vary per step",
+        )
 
 
 def _convolution(raw: Raw, b: Builder) -> list[Layer]:
@@ -114,14 +118,20 @@ def _batch_norm(raw: Raw, b: Builder) -> list[Layer]:
     else:
         x, gamma, beta, mean, var, training, _, eps = raw.args[:8]
         if training:
-            raise b.impossible(raw, "batch norm normalises with the statistics of the batch", "call model.eval(), with track_running_stats=True")
+            raise b.impossible(
+                raw, "batch norm normalises with the statistics of the batch", "call model.eval(), with track_running_stats=True"
+            )
     _fixed(raw, b, mean, var)
     rank = len(b.shape(raw.name))
     scale = 1.0 / np.sqrt(np.asarray(number(var)) + eps)
     factor = scale if gamma is None else np.asarray(number(gamma)) * scale
     shift = -np.asarray(number(mean)) * factor + (0.0 if beta is None else np.asarray(number(beta)))
     grow = (1, -1, *(1,) * (rank - 1))
-    return [Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor.reshape(grow), shift=shift.reshape(grow)))]
+    return [
+        Layer(
+            x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor.reshape(grow), shift=shift.reshape(grow))
+        )
+    ]
 
 
 def _avg_pool(raw: Raw, b: Builder) -> list[Layer]:
@@ -130,12 +140,21 @@ def _avg_pool(raw: Raw, b: Builder) -> list[Layer]:
     k, p = _pair(kernel), _pair(padding or 0)
     s = _pair(stride) if stride else k
     include = True if count_pad is None else bool(count_pad)
-    layers = [Layer(x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=k, stride=s, padding=p, count_include_pad=include))]
+    layers = [
+        Layer(
+            x,
+            lambda name, inputs, loc: AvgPool2d(
+                name=name, inputs=inputs, loc=loc, kernel=k, stride=s, padding=p, count_include_pad=include
+            ),
+        )
+    ]
     if ceil and b.shape(raw.name) != AvgPool2d(name="p", kernel=k, stride=s, padding=p).infer(b.raw_shape(x)[-3:]):
         raise b.impossible(raw, "average pooling with ceil_mode over a map it does not divide", "use ceil_mode=False")
     if divisor:
         factor = np.full((1, 1, 1, 1), k[0] * k[1] / divisor)
-        layers.append(Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor, shift=np.zeros_like(factor))))
+        layers.append(
+            Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor, shift=np.zeros_like(factor)))
+        )
     return layers
 
 
@@ -147,11 +166,21 @@ def _reduce(raw: Raw, b: Builder) -> list[Layer]:
     axes = sorted(d % len(shape) for d in ([dims] if isinstance(dims, int) else dims))
     spatial = shape[-3:]
     if len(shape) < 3 or axes != [len(shape) - 2, len(shape) - 1]:
-        raise b.impossible(raw, f"'{raw.op}' over axes {axes} of a value of shape {list(shape)}", "reduce over both spatial axes of a feature map, or outside the network")
-    layers = [Layer(x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=spatial[1:], stride=spatial[1:]))]
+        raise b.impossible(
+            raw,
+            f"'{raw.op}' over axes {axes} of a value of shape {list(shape)}",
+            "reduce over both spatial axes of a feature map, or outside the network",
+        )
+    layers = [
+        Layer(
+            x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=_pair(spatial[1:]), stride=_pair(spatial[1:]))
+        )
+    ]
     if base(raw) == "sum":
         factor = np.full((1, 1, 1, 1), float(spatial[1] * spatial[2]))
-        layers.append(Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor, shift=np.zeros_like(factor))))
+        layers.append(
+            Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor, shift=np.zeros_like(factor)))
+        )
     if len(raw.shape) != len(shape):
         index = np.arange(spatial[0])
         layers.append(Layer(x, lambda name, inputs, loc: Gather(name=name, inputs=inputs, loc=loc, index=index)))
@@ -163,7 +192,9 @@ def _adaptive(raw: Raw, b: Builder) -> list[Layer]:
     h, w = b.raw_shape(x)[-2:]
     oh, ow = _pair(size)
     if h % oh or w % ow:
-        raise b.impossible(raw, f"adaptive average pooling of {h}x{w} to {oh}x{ow}, which does not divide it", "choose an output size that divides the map")
+        raise b.impossible(
+            raw, f"adaptive average pooling of {h}x{w} to {oh}x{ow}, which does not divide it", "choose an output size that divides the map"
+        )
     k = (h // oh, w // ow)
     return [Layer(x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=k, stride=k))]
 

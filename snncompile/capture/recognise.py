@@ -45,7 +45,7 @@ class Population:
     ports: dict[str, tuple[str, float, float]] = field(default_factory=dict)
 
 
-class NotNormal(Exception):
+class NotNormal(Exception):  # noqa: N818 - a verdict, not a failure
     """A threshold whose surroundings have no normal form; the message says why."""
 
 
@@ -79,7 +79,9 @@ def _refuse(rolled: Rolled, name: str, reason: str) -> CompileError:
         "SNN120",
         f"the neuron around '{raw.op}'{f' in module {raw.module!r}' if raw.module else ''} has no normal form: {reason}",
         loc=raw.loc,
-        notes=["normal form: m = leak * v + gain * I + bias, spike where m reaches theta, reset by subtraction, to a value, to theta, or none"],
+        notes=[
+            "normal form: m = leak * v + gain * I + bias, spike where m reaches theta, reset by subtraction, to a value, to theta, or none"
+        ],
         help="see docs/neurons.md for the neuron models that can be deployed",
     )
 
@@ -227,15 +229,13 @@ def _fire(th: Threshold) -> Fire:
     return Fire.RELU if th.graded else Fire.STEP_GT if th.strict else Fire.STEP_GE
 
 
-def _ports(
-    th: Threshold, kappa: Array, state: str | None, delayed: bool, m: Expr, ex: Expressions
-) -> dict[str, tuple[str, float, float]]:
+def _ports(th: Threshold, kappa: Array, state: str | None, delayed: bool, m: Expr, ex: Expressions) -> dict[str, tuple[str, float, float]]:
     """Which rolled nodes are this population's spike, membrane before and membrane after the reset."""
     ports: dict[str, tuple[str, float, float]] = {}
     scale = float(kappa.flat[0])
     if th.graded and not np.all(kappa == scale):
         raise NotNormal("its graded spike has a factor per channel")
-    for name, raw in ex.rolled.nodes.items():
+    for name in ex.rolled.nodes:
         if ex.is_atom(name):
             continue
         expression = ex.of(name)

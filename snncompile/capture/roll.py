@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from snncompile.capture.fold import Values, execute
@@ -142,7 +143,9 @@ class _Matcher:
             (s, i), (u, j) = self.index[x.name], self.index[y.name]
             if s == u:
                 return x.name == y.name
-            if s == self.body - 1:  # state: that step may have fewer operations, so its counterpart is what the next one reads from the body
+            if (
+                s == self.body - 1
+            ):  # state: that step may have fewer operations, so its counterpart is what the next one reads from the body
                 name = self.lists[self.body][j].name
                 return u == t - 1 and self.crossing.setdefault(x.name, name) == name
             return i == j and u - s == t - self.body
@@ -155,17 +158,17 @@ class _Matcher:
             for name, twin in early.items():
                 self.crossing.setdefault(twin.name, name)
         for i, raw in enumerate(body):
-            twin = early.get(raw.name)
-            if twin is None:
+            counterpart = early.get(raw.name)
+            if counterpart is None:
                 continue
-            for k, (x, y) in enumerate(zip(_leaves(raw), _leaves(twin), strict=False)):
+            for k, (x, y) in enumerate(zip(_leaves(raw), _leaves(counterpart), strict=False)):
                 value = constants.get(y.name) if isinstance(y, Ref) else y
                 if isinstance(x, Ref) or value is None or isinstance(value, tuple):
                     continue
                 if (i, k) in self.varying:
                     self.varying[i, k][t] = value
                 elif not equal(x, value) and not isinstance(x, (str, list)):
-                    self.varying[i, k] = {t: value, **{later: x for later in range(t + 1, len(self.lists))}}
+                    self.varying[i, k] = {t: value, **dict.fromkeys(range(t + 1, len(self.lists)), x)}
 
     def build(self, folded: Trace, count: int) -> Rolled:
         """The body's nodes, with ``Prev`` and ``PerStep`` leaves, and hoisted nodes of step 0 in front."""
@@ -189,7 +192,7 @@ class _Matcher:
         for i, raw in enumerate(self.lists[self.body]):
             counter = iter(range(10_000))
 
-            def convert(leaf: Any, i: int = i, counter: Any = counter) -> Any:
+            def convert(leaf: Any, i: int = i, counter: Any = counter, raw: Raw = raw) -> Any:
                 k = next(counter)
                 if (i, k) in self.varying:
                     known = self.varying[i, k]
@@ -207,7 +210,9 @@ class _Matcher:
                     raise self._differ(raw, folded.nodes[leaf.name], self.body)
                 return Prev(self.crossing[leaf.name])
 
-            nodes[raw.name] = replace(raw, args=replace_leaves(raw.args, convert), kwargs={k: replace_leaves(v, convert) for k, v in raw.kwargs.items()})
+            nodes[raw.name] = replace(
+                raw, args=replace_leaves(raw.args, convert), kwargs={k: replace_leaves(v, convert) for k, v in raw.kwargs.items()}
+            )
         return Rolled({**hoisted, **nodes}, "input", list(folded.outputs[self.body]), {}, static, count)
 
     def _held_references(self) -> set[str]:
@@ -249,7 +254,7 @@ def _initial_values(rolled: Rolled, trace: Trace, constants: Values, values: Val
                 value = constants.get(other.name) if isinstance(other, Ref) else other
                 if isinstance(value, (int, float, torch.Tensor)):
                     start = torch.as_tensor(value, dtype=values[leaf.name].dtype)
-                    if torch.broadcast_shapes(start.shape, shape) == shape:
+                    if np.broadcast_shapes(tuple(start.shape), tuple(shape)) == tuple(shape):
                         found.setdefault(leaf.name, start.expand(shape).clone())
     for raw in rolled.nodes.values():
         for leaf in _leaves(raw):
@@ -323,7 +328,11 @@ def retime(rolled: Rolled, values: Values) -> Rolled | None:
     past: set[str] = set()
     for raw in rolled.nodes.values():
         leaves = [leaf for leaf in _leaves(raw) if isinstance(leaf, (Ref, Prev))]
-        if leaves and all(isinstance(leaf, Prev) or leaf.name in past for leaf in leaves) and not any(isinstance(x, PerStep) for x in _leaves(raw)):
+        if (
+            leaves
+            and all(isinstance(leaf, Prev) or leaf.name in past for leaf in leaves)
+            and not any(isinstance(x, PerStep) for x in _leaves(raw))
+        ):
             past.add(raw.name)
     layered = {r.name for r in rolled.nodes.values() if r.name in past and not _elementwise(r)}
     for raw in rolled.nodes.values():  # everything downstream of a layer, still in the past
@@ -352,7 +361,9 @@ def retime(rolled: Rolled, values: Values) -> Rolled | None:
     nodes = {}
     for raw in rolled.nodes.values():
         change = earlier if raw.name in cone else later
-        nodes[raw.name] = replace(raw, args=replace_leaves(raw.args, change), kwargs={k: replace_leaves(v, change) for k, v in raw.kwargs.items()})
+        nodes[raw.name] = replace(
+            raw, args=replace_leaves(raw.args, change), kwargs={k: replace_leaves(v, change) for k, v in raw.kwargs.items()}
+        )
     ordered: dict[str, Raw] = {}
 
     def place(name: str) -> None:

@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 
-import snncompile
 from snncompile.capture.driver import Driver, pristine
 from snncompile.errors import CompileError, Location, fail
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-OWN = str(Path(snncompile.__file__).parent)
+OWN = str(Path(__file__).parents[1])
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,11 @@ def walk(value: object) -> Iterator[object]:
 def replace_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply ``function`` to all leaves of nested tuples and lists."""
     if isinstance(value, (tuple, list)):
-        return type(value)(replace_leaves(v, function) for v in value) if type(value) in (tuple, list) else [replace_leaves(v, function) for v in value]
+        return (
+            type(value)(replace_leaves(v, function) for v in value)
+            if type(value) in (tuple, list)
+            else [replace_leaves(v, function) for v in value]
+        )
     return function(value)
 
 
@@ -102,7 +105,8 @@ def trace(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> Trace:
             for t, value in enumerate(inputs):
                 outs.append(driver.call(twin, value, t) if driver.per_step else driver.whole(twin, value))
                 marks.append(len(tracer.graph.nodes))
-        record.extend((n, tracer.root) for n in tracer.graph.nodes)
+        root: Any = tracer.root  # type: ignore[union-attr]
+        record.extend((n, root) for n in tracer.graph.nodes)
         return outs
 
     try:
@@ -191,7 +195,12 @@ def _module_spans(model: torch.nn.Module, spans: list[tuple[int, int, str]], cou
 
 
 def _collect(
-    graph_module: Any, record: list[Any], marks: list[int], spans: list[tuple[int, int, str]], driver: Driver, buffers: dict[int, torch.Tensor]
+    graph_module: Any,
+    record: list[Any],
+    marks: list[int],
+    spans: list[tuple[int, int, str]],
+    driver: Driver,
+    buffers: dict[int, torch.Tensor],
 ) -> Trace:
     """Turn the tracer's nodes into ``Raw`` nodes; parameters and buffers become constants in the arguments."""
     module_of = [""] * len(record)

@@ -20,7 +20,17 @@ from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves, walk
 from snncompile.errors import CompileError, fail
 
 VIEWS = ("view", "reshape", "_unsafe_view")
-BATCHED = ("convolution", "addmm", "mm", "linear", "native_batch_norm", "avg_pool2d", "max_pool2d", "_adaptive_avg_pool2d", "upsample_nearest2d")
+BATCHED = (
+    "convolution",
+    "addmm",
+    "mm",
+    "linear",
+    "native_batch_norm",
+    "avg_pool2d",
+    "max_pool2d",
+    "_adaptive_avg_pool2d",
+    "upsample_nearest2d",
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,13 @@ class _Unmerger:
     def _drop(self, name: str, raw: Raw, m: Merged, k: int) -> Ref:
         part = m.parts[k]
         self.nodes[name] = replace(
-            raw, name=name, op="select.int", function=torch.ops.aten.select.int, args=(Ref(part), m.axis, 0), kwargs={}, step=self.nodes[part].step
+            raw,
+            name=name,
+            op="select.int",
+            function=torch.ops.aten.select.int,
+            args=(Ref(part), m.axis, 0),
+            kwargs={},
+            step=self.nodes[part].step,
         )
         return Ref(name)
 
@@ -215,7 +231,7 @@ class _Unmerger:
 
     def _dim(self, raw: Raw, dim: int) -> int:
         source = raw.args[0]
-        return dim % self.values[source.name].ndim
+        return int(dim % self.values[source.name].ndim)
 
     def _new_axis(self, raw: Raw, op: str, m: Merged) -> int:
         value = self.values[raw.name]
@@ -235,16 +251,16 @@ class _Unmerger:
             return [d % len(old) for d in raw.args[1]].index(m.axis)
         if op in ("transpose", "t"):
             a, b = (d % len(old) for d in (raw.args[1:] if op == "transpose" else (0, 1)))
-            return b if m.axis == a else a if m.axis == b else m.axis
+            return int(b if m.axis == a else a if m.axis == b else m.axis)
         if op == "unsqueeze":
-            return m.axis + (raw.args[1] % (len(old) + 1) <= m.axis)
+            return m.axis + int(raw.args[1] % (len(old) + 1) <= m.axis)
         if op in ("squeeze", "select", "mean", "sum") and value.ndim < len(old):
             dims = raw.args[1] if len(raw.args) > 1 else [k for k, n in enumerate(old) if n == 1]
             gone = {d % len(old) for d in ([dims] if isinstance(dims, int) else dims)}
-            return m.axis - sum(d < m.axis for d in gone)
+            return m.axis - sum(int(d < m.axis) for d in gone)
         if op.startswith(BATCHED) and m.axis != 0:
             raise self._refuse(raw, "is a layer that reads several time steps at once")
-        return m.axis + value.ndim - len(old) if not op.startswith(BATCHED) else 0
+        return int(m.axis + value.ndim - len(old)) if not op.startswith(BATCHED) else 0
 
     def _refuse(self, raw: Raw, reason: str) -> CompileError:
         return fail(

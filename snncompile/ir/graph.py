@@ -13,7 +13,6 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from snncompile.errors import CompileError, Diagnostic, InternalError, Location

@@ -55,7 +55,14 @@ def interpret(
 
 
 def _evaluate(
-    n: Op, graph: Graph, inputs: Mapping[str, Array], env: Mapping[str, Array], state: dict[str, Array], t: int, batch: int, forced: Array | None
+    n: Op,
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    env: Mapping[str, Array],
+    state: dict[str, Array],
+    t: int,
+    batch: int,
+    forced: Array | None,
 ) -> dict[str, Array]:
     """All outputs of one node at step ``t``; a population of spikes resets by ``forced`` if given."""
     if isinstance(n, Input):

@@ -63,7 +63,9 @@ def run_scheduled(graph: Graph, schedule: Schedule, payloads: Mapping[str, Array
     return run_hops(graph, schedule, payloads)
 
 
-def compare_bits(backend: str, graph: Graph, schedule: Schedule, reference: Mapping[str, Array], found: Mapping[str, Array], seconds: float) -> BackendRecord:
+def compare_bits(
+    backend: str, graph: Graph, schedule: Schedule, reference: Mapping[str, Array], found: Mapping[str, Array], seconds: float
+) -> BackendRecord:
     """Compare every payload and every membrane of every population at every step."""
     populations = sorted((n.name for n in graph.of(IntNeuron)), key=lambda name: schedule.depth[name])
     differing, compared = 0, 0

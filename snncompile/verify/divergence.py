@@ -34,7 +34,14 @@ class Divergence:
 
 
 def first_difference(
-    population: str, what: str, expected: Array, found: Array, *, different: Array | None = None, threshold: Array | None = None, offset: int = 0
+    population: str,
+    what: str,
+    expected: Array,
+    found: Array,
+    *,
+    different: Array | None = None,
+    threshold: Array | None = None,
+    offset: int = 0,
 ) -> Divergence | None:
     """The earliest difference of two traces (N, T, *shape): the first step of any sample, then the lowest sample and neuron.
 

@@ -93,7 +93,9 @@ def input_values(graph: Graph, x: Mapping[str, Array]) -> dict[str, Array]:
     return out
 
 
-def compare(result: QuantResult, dequantised: Graph, inputs: Mapping[str, Array], traces: Mapping[str, Array], found: Dynamics, offset: int) -> None:
+def compare(
+    result: QuantResult, dequantised: Graph, inputs: Mapping[str, Array], traces: Mapping[str, Array], found: Dynamics, offset: int
+) -> None:
     """Add one batch to ``found``.
 
     inputs  integer payloads by input, (N, T | 1, *shape); traces  the integer run's payloads by population, (N, T, *shape)
@@ -114,7 +116,7 @@ def compare(result: QuantResult, dequantised: Graph, inputs: Mapping[str, Array]
 def rounding_bound(n: Neuron, whole: IntNeuron, largest: float, steps: int) -> Array:
     """How far a membrane that is sent as it is may lie from the real one, in membrane LSB, at each step.
 
-        e[t] = |leak| * e[t-1] + 1 (truncation of the decay) + |leak_q - leak| * largest membrane (rounding of the leak)
+    e[t] = |leak| * e[t-1] + 1 (truncation of the decay) + |leak_q - leak| * largest membrane (rounding of the leak)
     """
     errors = [0.0]
     for t in range(steps):

@@ -19,8 +19,8 @@ from snncompile.passes import PassRecord
 from snncompile.quantize import PopulationReport, QuantResult, dequantise
 from snncompile.quantize.dequantise import payload_values
 from snncompile.verify.backends import BackendRecord, compare_bits, run_lava, run_scheduled
-from snncompile.verify.dynamics import Dynamics, compare, input_values
 from snncompile.verify.divergence import Divergence
+from snncompile.verify.dynamics import Dynamics, compare, input_values
 from snncompile.verify.readout import Readout, accuracy, agreement, decide, relative_rms
 
 BACKENDS = ("lava", "reference")
@@ -127,7 +127,9 @@ def verify(
     failures, evidence = [], {}
     for record in records:
         if record.differing_bits:
-            failures.append(_diverged("SNN603", f"{record.backend} differs from the reference in {record.differing_bits} bits", record.first))
+            failures.append(
+                _diverged("SNN603", f"{record.backend} differs from the reference in {record.differing_bits} bits", record.first)
+            )
     if original is not None and not run.dynamics.ok:
         d = run.dynamics
         failures.append(_diverged(
@@ -230,7 +232,13 @@ def _execute(
     if name == "lava":
         steps = None if progress is None else (lambda done, of: progress("lava", done, of))
         found, seconds = run_lava(
-            program.graph, program.schedule, payloads, timeout_s=timeout_s, progress=steps, preparing=preparing, plan_folder=program.plan_folder
+            program.graph,
+            program.schedule,
+            payloads,
+            timeout_s=timeout_s,
+            progress=steps,
+            preparing=preparing,
+            plan_folder=program.plan_folder,
         )
     else:
         found, seconds = run_scheduled(program.graph, program.schedule, payloads), 0.0

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-import snncompile
 from snncompile.ir.graph import Graph, port_of
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.population import ports
@@ -16,6 +15,7 @@ from snncompile.mapping.schedule import Schedule, Wire
 from snncompile.passes import PassRecord
 from snncompile.quantize import PopulationReport, QuantResult
 from snncompile.target import Quantity, Target
+from snncompile.version import VERSION
 
 FORMAT = "snncompile-bundle"
 SCHEMA = 1
@@ -47,7 +47,7 @@ def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) ->
     return {
         "format": FORMAT,
         "schema": SCHEMA,
-        "tool": {"name": "snncompile", "version": snncompile.__version__},
+        "tool": {"name": "snncompile", "version": VERSION},
         "name": compiled.name,
         "source": dict(source or {}),
         "target": _target(compiled.target),
