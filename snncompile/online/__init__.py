@@ -8,6 +8,7 @@ from snncompile.online.checkpoint import Checkpoint, is_checkpoint, load_checkpo
 from snncompile.online.empf import EMPFVGG, EMPFResNet, empf_resnet, empf_vgg
 from snncompile.online.hdlif import HDLIF, ParallelHDLIF
 from snncompile.online.layers import ScaledWSConv2d, ScaledWSLinear, TracedConv2d, TracedLinear
+from snncompile.online.ndot import NDOTLIF, ndot_vgg
 from snncompile.online.neuron import OnlineLIF, Scale
 from snncompile.online.registry import build_network, list_networks, register_network
 from snncompile.online.seca import SECA
@@ -19,6 +20,7 @@ from snncompile.online.vgg import OTTTVGG, VGG11, ottt_vgg
 __all__ = [
     "EMPFVGG",
     "HDLIF",
+    "NDOTLIF",
     "OTTTVGG",
     "SECA",
     "SLTTVGG",
@@ -44,6 +46,7 @@ __all__ = [
     "is_checkpoint",
     "list_networks",
     "load_checkpoint",
+    "ndot_vgg",
     "ottt_vgg",
     "register_network",
     "save_checkpoint",

@@ -42,13 +42,13 @@ class TracedConv2d(nn.Conv2d):
         """The weight that the convolution uses, [out, in/groups, k, k]."""
         return self.weight
 
-    def forward(self, x: Tensor, init: bool = False) -> Tensor:
-        """Return this step's current; ``init=True`` starts the trace anew."""
+    def forward(self, x: Tensor, init: bool = False, a: Tensor | None = None) -> Tensor:
+        """Return this step's current; ``init=True`` starts the trace anew; a trace ``a`` of x kept elsewhere goes before the own one."""
         weight = self.synaptic_weight()
         padding = tuple(int(p) for p in self.padding)
-        if self.trace is None or not self.training:
+        a = current_trace(self, x, init, a)
+        if a is None:
             return functional.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
-        a = self.trace(x, init)
         geometry = (self.stride, padding, self.dilation, self.groups)
         y: Tensor = TracedConv2dFunction.apply(x, a, weight, self.bias, geometry)
         return y
@@ -102,12 +102,13 @@ class TracedLinear(nn.Linear):
         """The weight that the product uses, [out, in]."""
         return self.weight
 
-    def forward(self, x: Tensor, init: bool = False) -> Tensor:
-        """Return this step's current; ``init=True`` starts the trace anew."""
+    def forward(self, x: Tensor, init: bool = False, a: Tensor | None = None) -> Tensor:
+        """Return this step's current; ``init=True`` starts the trace anew; a trace ``a`` of x kept elsewhere goes before the own one."""
         weight = self.synaptic_weight()
-        if self.trace is None or not self.training:
+        a = current_trace(self, x, init, a)
+        if a is None:
             return functional.linear(x, weight, self.bias)
-        y: Tensor = TracedLinearFunction.apply(x, self.trace(x, init), weight, self.bias)
+        y: Tensor = TracedLinearFunction.apply(x, a, weight, self.bias)
         return y
 
 
@@ -125,6 +126,16 @@ class ScaledWSLinear(TracedLinear):
     def synaptic_weight(self) -> Tensor:
         """The standardised weight W~."""
         return standardise(self.weight, self.gain)
+
+
+def current_trace(layer: TracedConv2d | TracedLinear, x: Tensor, init: bool, given: Tensor | None) -> Tensor | None:
+    """The trace that the weight gradient of this step reads: none in eval mode, else the given one, else the layer's own, if it has one."""
+    if not layer.training:
+        return None
+    if given is not None or layer.trace is None:
+        return given
+    a: Tensor = layer.trace(x, init)
+    return a
 
 
 def standardise(weight: Tensor, gain: Tensor) -> Tensor:

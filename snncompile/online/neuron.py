@@ -21,10 +21,12 @@ class OnlineLIF(Stateful):
              SLTT (Meng et al., ICCV 2023) is the same neuron with tau = 1.1 (a leak of 1/11) and ``Triangle(1)``
     Shapes   I, u, v, s: any, all equal; v[-1] = 0
     State    ``v``: a plain attribute, no buffer; in training it is cut from the graph, so no error flows back in time
+    Trace    ``trace`` is None here: the trace of these spikes is kept where it is read (see ``PresynapticTrace``), unlike NDOT's
     Errors   SNN704 the state of another sample is in the way: a step without ``init=True`` has another shape
     """
 
     v: Tensor | None
+    trace: Tensor | None = None
 
     def __init__(self, tau: float = 2.0, threshold: float = 1.0, surrogate: Surrogate | None = None) -> None:
         super().__init__()
@@ -38,6 +40,11 @@ class OnlineLIF(Stateful):
     def leak(self) -> float:
         """The factor by which the membrane shrinks in one step: 1 - 1/tau."""
         return 1.0 - 1.0 / self.tau
+
+    @property
+    def synapse_leak(self) -> float | None:
+        """The leak of the traces that the synapses reading these spikes keep; None where the neuron keeps the trace itself."""
+        return self.leak
 
     def forward(self, current: Tensor, init: bool = False) -> Tensor:
         """Advance one step; ``init=True`` starts a new sample from v = 0."""

@@ -37,6 +37,8 @@ class Rule:
 RULES: dict[str, Rule] = {
     "OTTT_A": Rule(),
     "OTTT_O": Rule(each_step=True),
+    "NDOT_A": Rule(),
+    "NDOT_O": Rule(each_step=True),
     "SLTT": Rule(),
     "SLTT_K": Rule(sampled=True),
     "EMPF": Rule(each_step=True),

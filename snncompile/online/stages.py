@@ -50,19 +50,25 @@ def input_norm(mean: Sequence[float] | None, std: Sequence[float] | None, scale:
 class SpikingConv(nn.Module):
     """One stage:  y[t] = scale * LIF(WSConv3x3(x[t]) + feedback current).
 
+    ``a`` is the trace of x where x's neurons keep it (NDOT); ``traced`` gives on what this stage's neurons keep, with the same gain.
+
     Shapes   x [B,in,H,W]; y [B,out,H,W], values 0 or ``scale``
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, tau: float, scale: float, trace_leak: float | None) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, neuron: OnlineLIF, scale: float, trace_leak: float | None) -> None:
         super().__init__()
         self.conv = ScaledWSConv2d(in_channels, out_channels, 3, padding=1, trace_leak=trace_leak)
-        self.neuron = OnlineLIF(tau)
+        self.neuron = neuron
         self.scale = Scale(scale)
 
-    def forward(self, x: Tensor, init: bool = False, feedback: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, init: bool = False, feedback: Tensor | None = None, a: Tensor | None = None) -> Tensor:
         """Advance one step."""
-        current = self.conv(x, init)
+        current = self.conv(x, init, a)
         if feedback is not None:
             current = current + feedback
         y: Tensor = self.scale(self.neuron(current, init))
         return y
+
+    def traced(self) -> Tensor | None:
+        """The trace of what this stage sent at this step, if its neurons keep one."""
+        return None if self.neuron.trace is None else self.scale(self.neuron.trace)

@@ -52,9 +52,7 @@ class TracedConv2dFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd functions take positional arguments only
-        ctx: Any, x: Tensor, a: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, a: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         """Return the plain convolution of ``x``."""
         ctx.save_for_backward(a, weight)
         ctx.geometry = geometry

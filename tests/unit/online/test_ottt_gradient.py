@@ -6,115 +6,14 @@ import numpy as np
 import pytest
 import torch
 from measuring import CollectGradients
-from numpy.lib.stride_tricks import sliding_window_view
+from reference_vgg import ReferenceNet, lif, psi
 
 from snncompile.online import ScaledWSLinear, TracedConv2d, TracedLinear, ottt_vgg
 from snncompile.online.neuron import OnlineLIF
 from snncompile.online.rule import direct_coding, train_batch
 
-LEAK, GAIN, MSE = 0.5, 2.74, 0.05
+LEAK = 0.5
 CLASSES = 3
-
-
-def patches(x):  # [B,C,H,W] -> [B,C,H,W,3,3], zero padding 1
-    return sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), axis=(2, 3))
-
-
-def conv(x, w):
-    return np.einsum("bchwkl,ockl->bohw", patches(x), w)
-
-
-def conv_weight_gradient(x, error):
-    return np.einsum("bohw,bchwkl->ockl", error, patches(x))
-
-
-def conv_input_gradient(error, w):
-    b, _, height, width = error.shape
-    dx = np.zeros((b, w.shape[1], height + 2, width + 2))
-    for k in range(3):
-        for m in range(3):
-            dx[:, :, k : k + height, m : m + width] += np.einsum("bohw,oc->bchw", error, w[:, :, k, m])
-    return dx[:, :, 1:-1, 1:-1]
-
-
-def psi(u):
-    sg = 1 / (1 + np.exp(-4 * (u - 1)))
-    return 4 * sg * (1 - sg)
-
-
-def trace(history):  # a[t] = sum_tau leak^(t - tau) x[tau], the closed form
-    t = len(history) - 1
-    return sum(LEAK ** (t - tau) * x for tau, x in enumerate(history))
-
-
-def lif(v, current):
-    u = LEAK * v + current
-    s = (u >= 1).astype(u.dtype)
-    return u, s, u - s
-
-
-def loss_gradient(y, labels, steps):
-    onehot = np.eye(y.shape[1])[labels]
-    softmax = np.exp(y - y.max(1, keepdims=True))
-    softmax /= softmax.sum(1, keepdims=True)
-    return ((1 - MSE) * (softmax - onehot) / len(y) + MSE * 2 * (y - onehot) / y.size) / steps
-
-
-def standardised(w, gain):
-    n = w[0].size
-    c = w - w.mean((1, 2, 3), keepdims=True)
-    r = (w.var((1, 2, 3), ddof=1, keepdims=True) * n + 1e-4) ** -0.5
-    return gain * c * r, c, r, n
-
-
-def through_standardisation(grad, w, gain):  # exact derivative of W~ with respect to W and gain
-    _, c, r, n = standardised(w, gain)
-    along = (grad * c).sum((1, 2, 3), keepdims=True)
-    dc = gain * (r * grad - r**3 * n / (n - 1) * c * along)
-    return dc - dc.mean((1, 2, 3), keepdims=True), along * r
-
-
-class ReferenceNet:
-    """x -> conv1 (+ feedback of t-1) -> LIF -> 2.74 -> pool -> conv2 -> LIF -> 2.74 -> flatten -> linear, learning by OTTT."""
-
-    def __init__(self, net):
-        self.p = {name: tensor.detach().numpy().copy() for name, tensor in net.named_parameters()}
-        self.spikes = 0.0
-
-    def gradients(self, x, labels, steps):
-        """Yield the gradient of every step, {name: array}; whoever iterates may change ``self.p`` between steps."""
-        v1 = v2 = 0.0
-        pooled, maps, heads = [], [], []
-        for _ in range(steps):
-            p, g = self.p, {}
-            w1, w2 = (standardised(p[f"features.{i}.conv.weight"], p[f"features.{i}.conv.gain"])[0] for i in (0, 2))
-            current = conv(x, w1) + p["features.0.conv.bias"][:, None, None]
-            recurrent = "feedback.weight" in p and len(heads) > 0
-            if recurrent:
-                maps.append(GAIN * s2.repeat(2, 2).repeat(2, 3))  # noqa: F821 - of the step before
-                current = current + conv(maps[-1], p["feedback.weight"]) + p["feedback.bias"][:, None, None]
-            u1, s1, v1 = lif(v1, current)
-            b, c, height, width = s1.shape
-            pooled.append(GAIN * s1.reshape(b, c, height // 2, 2, width // 2, 2).mean((3, 5)))
-            u2, s2, v2 = lif(v2, conv(pooled[-1], w2) + p["features.2.conv.bias"][:, None, None])
-            heads.append(GAIN * s2.reshape(b, -1))
-            self.spikes += s1.mean() * s2.mean()
-
-            error = loss_gradient(heads[-1] @ p["classifier.weight"].T + p["classifier.bias"], labels, steps)
-            g["classifier.weight"], g["classifier.bias"] = error.T @ trace(heads), error.sum(0)
-            error = GAIN * (error @ p["classifier.weight"]).reshape(s2.shape) * psi(u2)
-            self._conv(g, "features.2.conv", trace(pooled), error)
-            error = conv_input_gradient(error, w2).repeat(2, 2).repeat(2, 3) / 4
-            error = GAIN * error * psi(u1)
-            self._conv(g, "features.0.conv", x, error)  # pixels: no trace
-            if recurrent:
-                g["feedback.weight"], g["feedback.bias"] = conv_weight_gradient(trace(maps), error), error.sum((0, 2, 3))
-            yield g
-
-    def _conv(self, g, name, a, error):
-        w, gain = self.p[f"{name}.weight"], self.p[f"{name}.gain"]
-        g[f"{name}.weight"], g[f"{name}.gain"] = through_standardisation(conv_weight_gradient(a, error), w, gain)
-        g[f"{name}.bias"] = error.sum((0, 2, 3))
 
 
 def small_net(feedback):
