@@ -74,7 +74,7 @@ def internal_error(e: Exception, log: Path | None, issues: str, *, as_json: bool
         json_line({"ok": False, "internal_error": message, "log": None if log is None else str(log)})
 
 
-def python_warning(  # noqa: PLR0917 - the signature of warnings.showwarning
+def python_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
 ) -> None:
     """Python's warnings in our form: those that the user's own code raises, not those of installed libraries."""

@@ -38,6 +38,11 @@ class Bundle:
         return QuantResult(graph=self.graph, populations=self.populations, notes=tuple(self.manifest["notes"]))
 
     @property
+    def output(self) -> str:
+        """The reference of the first output, from which decisions are read."""
+        return next(iter(self.graph.outputs.values()))
+
+    @property
     def plan_folder(self) -> Path:
         """The folder with plan.json and the Lava runner."""
         return self.folder / "lava"

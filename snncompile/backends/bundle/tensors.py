@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,10 @@ def unpack(record: Array) -> Array:
     if record.dtype.names != ("bits", "shape", "offset", "step", "codes") or record.shape != ():
         raise ValueError("it holds records of an unknown kind")
     bits, shape = int(record["bits"]), tuple(int(n) for n in np.atleast_1d(record["shape"]))
-    count, codes = math.prod(shape), np.ascontiguousarray(record["codes"])
-    if bits not in (1, 2, 4) or min(shape, default=0) < 0 or count > LARGEST or codes.size != -(-count * bits // 8):
+    size, codes = math.prod(shape), np.ascontiguousarray(record["codes"])
+    if bits not in (1, 2, 4) or min(shape, default=0) < 0 or size > LARGEST or codes.size != -(-size * bits // 8):
         raise ValueError(f"{codes.size} bytes cannot hold {shape} values of {bits} bits")
-    digits = np.unpackbits(codes, count=count * bits, bitorder="little").reshape(-1, bits)
+    digits = np.unpackbits(codes, count=size * bits, bitorder="little").reshape(-1, bits)
     values = (digits << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.int64)
     return np.asarray(int(record["offset"]) + int(record["step"]) * values).reshape(shape)
 
@@ -115,7 +116,7 @@ class Folder:
 
     def _free_name(self, key: str) -> str:
         stem = re.sub(r"[^A-Za-z0-9_.\-]", "_", key).lstrip(".")[:100] or "tensor"
-        name = next(n for n in (stem, *(f"{stem}~{k}" for k in range(2, 1_000_000))) if n.lower() not in self._taken)
+        name = next(n for n in chain([stem], (f"{stem}~{k}" for k in count(2))) if n.lower() not in self._taken)
         self._taken.add(name.lower())
         return f"{name}.npy"
 

@@ -37,10 +37,10 @@ def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout:
         samples = bundle_data(program, data)
         payloads = input_values(program.graph, default_input(program.graph, samples.x))
         outputs = _lava(program, payloads, timeout, progress) if backend == "lava" else _reference(program, payloads, progress)
-    label, ref = next(iter(program.graph.outputs.items()))
+    ref = program.output
     node = program.graph.node(ref)
     if not isinstance(node, IntNeuron):
-        raise InternalError(f"output '{label}' is no population")
+        raise InternalError(f"output '{ref}' is no population")
     values = outputs * (node.v_scale if "." in ref else node.out_scale)
     decided = logits(values, program.manifest["readout"])
     predictions = decided.argmax(axis=1)
@@ -77,7 +77,7 @@ def _reference(program: Bundle, payloads: dict[str, Array], progress: Progress) 
 
 
 def _lava(program: Bundle, payloads: dict[str, Array], timeout: float, progress: Progress) -> Array:
-    ref = next(iter(program.graph.outputs.values()))
+    ref = program.output
     name, _, port = ref.partition(".")
     if port == "m":
         raise fail(

@@ -44,10 +44,12 @@ def test_two_exports_are_the_same_bytes(here):
 
 
 def test_a_factory_alone_compiles_and_its_prints_stay_out_of_the_json(here):
-    answer = snn("export", "--arch", "net:make", "--arch-args", '{"width": 4}', "--input-shape", "1x4x4", "--steps", "4", "--no-lava", "--json")
+    answer = snn(
+        "export", "--arch", "net:make", "--arch-args", '{"width": 4}', "--input-shape", "1x4x4", "--steps", "4", "--no-lava", "--json"
+    )
     assert answer.status == 0, answer.err
     found = answer.json
-    assert found["ok"] and found["data"]["random"] and found["bundle"] == "make.snn"
+    assert (found["ok"], found["data"]["random"], found["bundle"]) == (True, True, "make.snn")
     assert "a user's own print" in answer.err
     assert "warning: the input range is assumed to be 0..1" in answer.err
     assert snn("inspect", "make.snn").out.startswith('graph "make" integer steps=4\n')
@@ -192,4 +194,4 @@ def test_an_operation_that_cannot_be_deployed_names_the_users_line(here):
     assert answer.status == 1
     line = next(n for n, text in enumerate((here / "net.py").read_text().splitlines(), 1) if "torch.sort" in text)
     assert f"--> net.py:{line} in forward" in answer.err
-    assert not list(here.glob("*.snn")) and not list(here.glob(".*"))
+    assert not [*here.glob("*.snn"), *here.glob(".*")]

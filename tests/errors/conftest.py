@@ -1,0 +1,8 @@
+"""The same user's folder as the command line's tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "unit" / "cli"))
+
+pytest_plugins: list[str] = []

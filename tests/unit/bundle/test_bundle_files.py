@@ -1,0 +1,208 @@
+"""Bundles: packed tensors, round trip, atomic writing, tampering."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+sys.path.append(str(Path(__file__).parents[1] / "cli"))
+
+from user_project import user_folder
+
+from snncompile import pipeline
+from snncompile.backends.bundle import Bundle, files, is_bundle, open_draft, read_bundle, tensors, write_bundle
+from snncompile.capture.load import load_model
+from snncompile.errors import CompileError
+from snncompile.ir.text import to_text
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    folder = user_folder(tmp_path_factory.mktemp("user"))
+    loaded = load_model(folder / "weights.pt", arch=f"{folder}/net.py:Tiny", input_shape=(1, 4, 4), steps=4)
+    return pipeline.compile(loaded.model, input_shape=(1, 4, 4), steps=4, input_range=(0.0, 1.0, 0.0), name="tiny")
+
+
+@pytest.fixture
+def bundle(compiled, tmp_path):
+    return write_bundle(tmp_path / "net.snn", compiled, source={"file": "weights.pt"})
+
+
+def code(function, *arguments) -> str:
+    with pytest.raises(CompileError) as caught:
+        function(*arguments)
+    return caught.value.code
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 15), st.integers(-9, 9), st.integers(1, 7), st.integers(64, 200), st.integers(0, 2**32 - 1))
+def test_packing_keeps_every_value(levels, offset, step, size, seed):
+    array = offset + step * np.random.default_rng(seed).integers(0, levels + 1, (size, 2))
+    packed = tensors.pack(array)
+    assert packed is not None
+    assert int(packed["bits"]) <= 4
+    np.testing.assert_array_equal(tensors.unpack(packed), array)
+
+
+@pytest.mark.parametrize(
+    ("values", "stored"), [([-1, 1], "packed 1 bit"), ([-1, 0, 1], "packed 2 bit"), (list(range(-7, 8)), "packed 4 bit")]
+)
+def test_few_levels_take_few_bits(tmp_path, values, stored):
+    array = np.resize(np.array(values, np.int8), (30, 3, 3, 3))
+    assert tensors.save(tmp_path / "w.npy", array) == stored
+    bits = int(stored.split()[1])
+    assert (tmp_path / "w.npy").stat().st_size <= array.size * bits / 8 + 400
+    np.testing.assert_array_equal(tensors.load(tmp_path / "w.npy"), array)
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(300) - 150, np.array(2.5), np.array([0.1, 0.2]), np.array([0.5]), np.arange(0), np.array(True)]
+)
+def test_stored_tensors_come_back(tmp_path, array):
+    tensors.save(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(tensors.load(tmp_path / "a.npy").astype(array.dtype), array)
+
+
+def test_a_record_that_contradicts_itself_is_refused():
+    packed = tensors.pack(np.resize([0, 1], 64))
+    packed["shape"] = 1 << 20
+    with pytest.raises(ValueError, match="cannot hold"):
+        tensors.unpack(packed)
+
+
+@pytest.mark.parametrize("name", ["net.snn", "net.zip"])
+def test_what_is_read_is_what_was_written(compiled, tmp_path, name):
+    found = read_bundle(write_bundle(tmp_path / name, compiled))
+    assert isinstance(found, Bundle)
+    text, arrays = to_text(found.graph)
+    original, originals = to_text(compiled.result.graph)
+    assert text == original
+    assert all(np.array_equal(arrays[k], originals[k]) and arrays[k].dtype == originals[k].dtype for k in originals)
+    assert found.schedule == compiled.schedule
+    assert found.populations == compiled.result.populations
+    assert (found.plan_folder / "plan.json").is_file()
+    assert (found.plan_folder / "run.py").is_file()
+
+
+def test_nothing_is_stored_twice(bundle):
+    plan = json.loads((bundle / "lava" / "plan.json").read_text())
+    named = [p["weight"] for row in plan["populations"] for p in row["ports"]]
+    assert all((bundle / "lava" / n).resolve().parent == (bundle / "tensors").resolve() for n in named)
+    assert not list((bundle / "lava").rglob("*.npy"))
+
+
+def test_a_bundle_holds_no_path_of_this_machine(bundle, tmp_path):
+    for path in bundle.rglob("*"):
+        if path.is_file():
+            assert str(Path.home()).encode() + b"/" not in path.read_bytes() or path.suffix == ".py"
+            assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_an_unpacked_folder_of_a_zip_goes_with_its_object(compiled, tmp_path):
+    found = read_bundle(write_bundle(tmp_path / "net.zip", compiled))
+    folder = found.folder
+    assert folder.is_dir()
+    del found
+    assert not folder.exists()
+
+
+def test_an_older_bundle_is_replaced_and_other_things_are_not(compiled, bundle, tmp_path):
+    write_bundle(bundle, compiled)
+    assert is_bundle(bundle)
+    (tmp_path / "notes").mkdir()
+    write_bundle(tmp_path / "notes", compiled)  # an empty folder may become one
+    shutil.rmtree(tmp_path / "notes")
+    (tmp_path / "notes").write_text("precious")
+    assert code(write_bundle, tmp_path / "notes", compiled) == "SNN031"
+    assert (tmp_path / "notes").read_text() == "precious"
+
+
+def test_a_failure_leaves_the_old_bundle_and_nothing_else(compiled, bundle, tmp_path, monkeypatch):
+    before = {p: p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
+
+    def interrupted():
+        with open_draft(bundle) as draft:
+            draft.fill(compiled)
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "replace", full)
+    assert code(write_bundle, bundle, compiled) == "SNN030"
+    assert {p: p.read_bytes() for p in bundle.rglob("*") if p.is_file()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["net.snn"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_an_error(compiled, tmp_path):
+    tmp_path.chmod(0o500)
+    assert code(write_bundle, tmp_path / "net.snn", compiled) == "SNN030"
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda b: (b / "graph.txt").write_text("graph"), "graph.txt"),
+        (lambda b: (b / "graph.txt").unlink(), "graph.txt"),
+        (lambda b: (b / "lava" / "run.py").write_text("import os"), "lava/run.py"),
+        (lambda b: (b / "extra.bin").touch(), "extra.bin"),
+        (lambda b: (b / "manifest.json").write_text("{"), "manifest.json"),
+        (lambda b: (b / "tensors" / "fc1.weight.npy").write_bytes(b"\x93NUMPY"), "tensors/fc1.weight.npy"),
+    ],
+)
+def test_damage_is_found_and_named(bundle, damage, named):
+    damage(bundle)
+    with pytest.raises(CompileError, match=rf"SNN033.*{named}"):
+        read_bundle(bundle)
+
+
+def test_a_manifest_with_matching_hashes_is_still_checked(bundle):
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["schedule"]
+    path.write_text(json.dumps(manifest))
+    assert code(read_bundle, bundle) == "SNN033"
+
+
+def test_a_truncated_zip_is_damaged(compiled, tmp_path):
+    path = write_bundle(tmp_path / "net.zip", compiled)
+    path.write_bytes(path.read_bytes()[:-300])
+    assert code(read_bundle, path) == "SNN033"
+
+
+@pytest.mark.parametrize("name", ["/etc/evil", "../evil", "a/../../evil", "..\\evil", "C:\\evil"])
+def test_paths_that_leave_the_bundle_are_refused(bundle, tmp_path, name):
+    files.write_zip(bundle, tmp_path / "evil.zip")
+    with zipfile.ZipFile(tmp_path / "evil.zip", "a") as archive:
+        archive.writestr(name, "gotcha")
+    assert code(read_bundle, tmp_path / "evil.zip") == "SNN035"
+
+
+def test_a_zip_bomb_is_not_unpacked(bundle, tmp_path):
+    files.write_zip(bundle, tmp_path / "bomb.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.bin", b"\0" * 10_000_000)
+    with pytest.raises(CompileError, match=r"bomb\.bin is not listed"):
+        read_bundle(tmp_path / "bomb.zip")
+
+
+def test_a_link_in_a_bundle_is_refused(bundle, tmp_path):
+    target = bundle / "graph.txt"
+    shutil.move(target, tmp_path / "outside.txt")
+    target.symlink_to(tmp_path / "outside.txt")
+    with pytest.raises(CompileError, match=r"graph\.txt is a link"):
+        read_bundle(bundle)

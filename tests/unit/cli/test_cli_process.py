@@ -1,0 +1,63 @@
+"""The command line as a process of its own: start-up, output streams, signals, and the whole way through Lava."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from user_project import FOREIGN
+
+COMMAND = (sys.executable, "-c", "from snncompile.cli import main; main()")
+
+
+def run(*arguments, **options):
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["export", "--help"], ["verify", "--help"]])
+def test_help_does_not_wait_for_torch(arguments):
+    script = f"import sys\nfrom snncompile.cli.app import cli\ntry: cli({arguments})\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    assert "'torch'" not in modules
+    assert "'numpy'" not in modules
+    assert "'rich'" not in modules
+
+
+def test_the_whole_way_through_lava_and_back(here):
+    done = run("export", "weights.pt", *FOREIGN, "--data", "data.npz", "--json", "-o", "net.zip")
+    assert done.returncode == 0, done.stderr
+    lava = json.loads(done.stdout)["verification"]["backend"]["lava"]
+    assert (lava["differing_bits"], lava["samples"], lava["steps"], lava["populations"]) == (0, 8, 4, 2)
+    again = run("run", "net.zip", "--data", "data.npz", "--backend", "lava", "--json")
+    reference = run("run", "net.zip", "--data", "data.npz", "--json")
+    assert again.returncode == reference.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["logits"] == json.loads(reference.stdout)["logits"]
+
+
+def test_a_reader_that_leaves_is_no_error(bundle):
+    with subprocess.Popen([*COMMAND, "-q", "inspect", str(bundle)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline().startswith("graph")
+        child.stdout.close()
+        assert child.stderr.read() == ""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_export_leaves_nothing(here, number, status):
+    np.savez("many.npz", x=np.zeros((20000, 1, 4, 4), np.uint8))
+    arguments = [*COMMAND, "export", "weights.pt", *FOREIGN, "--data", "many.npz", "--no-lava"]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as child:
+        for line in child.stderr:
+            if line.startswith("running the network"):
+                break
+        time.sleep(0.2)
+        child.send_signal(number)
+        rest = child.stderr.read()
+    assert child.returncode == status
+    assert "Traceback" not in rest
+    assert sorted(p.name for p in here.iterdir() if p.name != "__pycache__") == ["data.npz", "many.npz", "net.py", "weights.pt"]
