@@ -16,6 +16,7 @@ from snncompile.cli import paths, show
 from snncompile.cli.data import check_labels
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
+from snncompile.cli.work.request import ModelOptions
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import fail
 from snncompile.ir.graph import Graph
@@ -30,7 +31,7 @@ LAVA_SAMPLES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(models.ModelOptions):
+class Request(ModelOptions):
     """The command line of ``export``."""
 
     model: Path | None

@@ -9,13 +9,10 @@ from typing import Any
 
 import click
 
-from snncompile import pipeline
 from snncompile.backends.bundle import is_bundle, read_bundle
-from snncompile.backends.bundle.manifest import pass_to_json
-from snncompile.capture.capture import capture
 from snncompile.cli import paths, show
 from snncompile.cli.progress import Progress
-from snncompile.cli.work import model as models
+from snncompile.cli.work.request import ModelOptions
 from snncompile.errors import fail
 from snncompile.ir.graph import Graph
 from snncompile.ir.text import to_text
@@ -24,7 +21,7 @@ from snncompile.report.tables import passes, refusals
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(models.ModelOptions):
+class Request(ModelOptions):
     """The command line of ``inspect``."""
 
     path: Path | None
@@ -45,8 +42,9 @@ def inspect(request: Request) -> int:
         else:
             if request.path is not None:
                 paths.check_file(request.path)
-            with models.users_output_to_stderr():
-                stage, graph, ledger = _model(request, progress)
+            from snncompile.cli.work.inspect_model import stages  # noqa: PLC0415 - torch, which bundles do without
+
+            stage, graph, ledger = stages(request, progress)
     if request.ledger:
         if request.as_json:
             show.json_line({"passes": ledger})
@@ -70,29 +68,6 @@ def _bundle(path: Path, stage: str | None) -> tuple[str, Graph, list[Mapping[str
         raise fail("SNN037", message, help=f"inspect the model: snncompile inspect MODEL --stage {stage}")
     bundle = read_bundle(path)
     return "integer", bundle.graph, bundle.manifest["passes"]
-
-
-def _model(request: Request, progress: Progress) -> tuple[str, Graph, list[Mapping[str, Any]]]:
-    progress.phase("loading the model")
-    loaded = request.load(request.path)
-    stage = request.stage or "folded"
-    data = models.usable_data(request.data, loaded)
-    known, _ = models.choose_range(loaded, request.input_range, data, None)
-    samples = None if data is None else data.x[: models.CALIBRATION_SAMPLES]
-    if stage == "integer":
-        compiled = pipeline.compile(
-            loaded.model, target=request.target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout,
-            calibration=samples, input_range=known, readout=loaded.readout, name=loaded.name, progress=progress.phase,
-        )  # fmt: skip
-        return stage, compiled.result.graph, [pass_to_json(r) for r in compiled.passes]
-    progress.phase("capturing the network by running it")
-    captured = capture(loaded.model, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, name=loaded.name)
-    graph, given = pipeline.describe_input(captured.graph, samples, known)
-    if stage == "captured" and not request.ledger:
-        return stage, graph, []
-    progress.phase("folding")
-    folded, records = pipeline.fold(graph, given)
-    return stage, graph if stage == "captured" else folded, [pass_to_json(r) for r in records]
 
 
 __all__ = ["Request", "inspect"]

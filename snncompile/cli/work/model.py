@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from snncompile.capture.driver import Layout
-from snncompile.capture.load import LoadedModel, load_model, parse_arch_args
+from snncompile.capture.load import LoadedModel
 from snncompile.cli import show
 from snncompile.cli.data import Data, check_range, load_data
 from snncompile.ir.graph import Graph
@@ -24,25 +22,6 @@ RANDOM_SAMPLES = 32
 DEFAULT_RANGE = (0.0, 1.0, 0.0)
 SIBLINGS = ("images.npz", "data.npz")
 NO_DATA = Data(np.empty((0, 1)), None, "no data")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """What the command line says about a model."""
-
-    arch: str | None = None
-    arch_args: str | None = None
-    input_shape: tuple[int, ...] | None = None
-    steps: int | None = None
-    layout: Layout | None = None
-    trust_pickle: bool = False
-
-    def load(self, path: Path | None) -> LoadedModel:
-        """Load it; errors of ``capture.load``."""
-        return load_model(
-            path, arch=self.arch, arch_args=parse_arch_args(self.arch_args), trust_pickle=self.trust_pickle, input_shape=self.input_shape,
-            steps=self.steps, layout=self.layout,
-        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -107,6 +86,6 @@ def facts(loaded: LoadedModel) -> dict[str, Any]:
 
 
 __all__ = [
-    "CALIBRATION_SAMPLES", "NO_DATA", "ModelOptions", "choose_range", "facts", "random_data", "sibling_data", "usable_data",
+    "CALIBRATION_SAMPLES", "NO_DATA", "choose_range", "facts", "random_data", "sibling_data", "usable_data",
     "users_output_to_stderr",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from snncompile.backends.bundle import Bundle, read_bundle
 from snncompile.backends.lava.backend import run_plan
 from snncompile.cli import paths, show
 from snncompile.cli.progress import Progress
-from snncompile.cli.work.verify import bundle_data
+from snncompile.cli.work.request import bundle_data
 from snncompile.errors import InternalError, fail
 from snncompile.ir import reference
 from snncompile.ir.graph import Array

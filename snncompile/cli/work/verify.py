@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 from snncompile import pipeline
 from snncompile.backends.bundle import Bundle, read_bundle
 from snncompile.cli import paths, show
-from snncompile.cli.data import Data, check_labels, load_data
+from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
+from snncompile.cli.work.request import ModelOptions, bundle_data
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import fail
 from snncompile.ir.graph import Graph
@@ -23,7 +23,7 @@ from snncompile.verify import Original
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request(models.ModelOptions):
+class Request(ModelOptions):
     """The command line of ``verify``."""
 
     bundle: Path
@@ -62,19 +62,11 @@ def verify(request: Request) -> int:
     return 0 if found.ok else 1
 
 
-def bundle_data(bundle: Bundle, path: Path) -> Data:
-    """Samples for a program, with labels that it has outputs for."""
-    source = bundle.graph.of(IntInput)[0]
-    data = load_data(path, bundle.graph.shape(source.name), bundle.graph.steps)
-    check_labels(data, math.prod(bundle.graph.shape(next(iter(bundle.graph.outputs.values())))))
-    return data
-
-
 def _original(request: Request, bundle: Bundle, data: Data, progress: Progress) -> Original:
     """Compile the model again as the bundle's settings say, and run it in PyTorch."""
     progress.phase("loading the model")
     settings: dict[str, Any] = dict(bundle.manifest["settings"])
-    options = models.ModelOptions(
+    options = ModelOptions(
         arch=request.arch, arch_args=request.arch_args, input_shape=request.input_shape or tuple(settings["input_shape"]),
         steps=request.steps or settings["steps"], layout=request.layout or settings["layout"], trust_pickle=request.trust_pickle,
     )  # fmt: skip
@@ -111,4 +103,4 @@ def _different(ours: Graph, theirs: Graph) -> str | None:
     return None
 
 
-__all__ = ["Request", "bundle_data", "verify"]
+__all__ = ["Request", "verify"]

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from user_project import FOREIGN
+from user_project import FOREIGN, snn
 
 COMMAND = (sys.executable, "-c", "from snncompile.cli import main; main()")
 
@@ -34,10 +34,15 @@ def test_the_whole_way_through_lava_and_back(here):
     assert done.returncode == 0, done.stderr
     lava = json.loads(done.stdout)["verification"]["backend"]["lava"]
     assert (lava["differing_bits"], lava["samples"], lava["steps"], lava["populations"]) == (0, 8, 4, 2)
-    again = run("run", "net.zip", "--data", "data.npz", "--backend", "lava", "--json")
-    reference = run("run", "net.zip", "--data", "data.npz", "--json")
-    assert again.returncode == reference.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["logits"] == json.loads(reference.stdout)["logits"]
+    on_lava, on_reference = (snn("run", "net.zip", "--data", "data.npz", "--backend", b, "--json") for b in ("lava", "reference"))
+    assert (on_lava.status, on_reference.status) == (0, 0), on_lava.err
+    assert on_lava.json["logits"] == on_reference.json["logits"]
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "net.snn"], ["run", "net.snn", "--data", "data.npz"]])
+def test_a_bundle_is_used_without_torch(bundle, arguments):
+    script = f"import sys\nfrom snncompile.cli.app import cli\ntry: cli({arguments})\nexcept SystemExit as e: print(e.code, 'torch' in sys.modules)"  # noqa: E501
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.endswith("0 False\n")
 
 
 def test_a_reader_that_leaves_is_no_error(bundle):

@@ -1,0 +1,47 @@
+"""What commands are asked for, and the samples of a bundle: without torch, which running a bundle does not need."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from snncompile.backends.bundle import Bundle
+from snncompile.cli.data import Data, check_labels, load_data
+from snncompile.ir.integer import IntInput
+
+if TYPE_CHECKING:
+    from snncompile.capture.load import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """What the command line says about a model."""
+
+    arch: str | None = None
+    arch_args: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    steps: int | None = None
+    layout: Literal["step", "TB", "BT"] | None = None
+    trust_pickle: bool = False
+
+    def load(self, path: Path | None) -> LoadedModel:
+        """Load it; errors of ``capture.load``."""
+        from snncompile.capture.load import load_model, parse_arch_args  # noqa: PLC0415 - torch, which bundles do without
+
+        return load_model(
+            path, arch=self.arch, arch_args=parse_arch_args(self.arch_args), trust_pickle=self.trust_pickle, input_shape=self.input_shape,
+            steps=self.steps, layout=self.layout,
+        )  # fmt: skip
+
+
+def bundle_data(bundle: Bundle, path: Path) -> Data:
+    """Samples for a program, with labels that it has outputs for."""
+    source = bundle.graph.of(IntInput)[0]
+    data = load_data(path, bundle.graph.shape(source.name), bundle.graph.steps)
+    check_labels(data, math.prod(bundle.graph.shape(bundle.output)))
+    return data
+
+
+__all__ = ["ModelOptions", "bundle_data"]
