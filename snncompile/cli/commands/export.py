@@ -28,7 +28,7 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
 )  # fmt: skip
 @click.option("--no-lava", is_flag=True, help="Do not run the program on Lava's simulator.")
 @click.option(
-    "--lava-samples", type=click.IntRange(min=1), metavar="N", help="How many samples to run on Lava. [default: all, at most 256]"
+    "--lava-samples", type=click.IntRange(min=1), metavar="N", help="Samples to run on Lava. [default: at most 256, fewer if slow]"
 )
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, metavar="SECONDS", help="Limit of the Lava run.")
 @model_options

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from snncompile import pipeline
-from snncompile.backends.bundle import check_destination, open_draft
+from snncompile.backends.bundle import Bundle, check_destination, open_draft
 from snncompile.backends.lava.interpreter import find_interpreter
 from snncompile.cli import paths, show
 from snncompile.cli.data import check_labels
@@ -28,6 +28,7 @@ from snncompile.verify import Verification
 from snncompile.verify.readout import Readout
 
 LAVA_SAMPLES = 256
+SECONDS_PER_SYNAPSE, SECONDS_PER_POPULATION = 2e-9, 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
         bundle = draft.fill(compiled, models.facts(loaded))
         progress.phase("running the network in PyTorch")
         judged = pipeline.original(compiled, loaded.model, measured.x)
-        count = request.lava_samples or min(len(measured), LAVA_SAMPLES)
+        count = request.lava_samples or min(len(measured), LAVA_SAMPLES, affordable(bundle, request.timeout))
         found = check(
             bundle, measured, original=judged, backends=backends, samples=count, timeout=request.timeout, readout=readout, progress=progress
         )
@@ -153,6 +154,14 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
         manifest = draft.manifest
     shown = {**about, "source": measured.source, "found": sibling is not None and data is not None}
     return _Result(manifest=manifest, found=found, data=shown, assumed=assumed)
+
+
+def affordable(bundle: Bundle, timeout: float) -> int:
+    """How many samples Lava runs in a quarter of the time limit, by what a hardware step was measured to cost on one core."""
+    synapses = sum(p.synapses for p in bundle.populations)
+    step = SECONDS_PER_SYNAPSE * synapses + SECONDS_PER_POPULATION * len(bundle.populations)
+    per_sample = step * bundle.schedule.steps * bundle.schedule.initiation_interval
+    return max(1, int(timeout / 4 / per_sample))
 
 
 def _outputs(graph: Graph) -> int:
