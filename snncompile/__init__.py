@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from snncompile.version import VERSION
 
 if TYPE_CHECKING:
-    from snncompile.pipeline import Compiled, compile
+    from snncompile.pipeline import Compiled, compile  # noqa: A004 - the verb users look for
 
 __version__ = VERSION
 __all__ = ["Compiled", "compile"]

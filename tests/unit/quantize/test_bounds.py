@@ -30,7 +30,7 @@ def assert_inside(result, inputs):
     late=st.booleans(), steps=st.integers(1, 8), bits=st.integers(2, 8), spikes=st.booleans(), per_step=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_no_input_leaves_the_bounds(seed, fire, reset, leak, alpha, late, steps, bits, spikes, per_step):  # noqa: PLR0917
+def test_no_input_leaves_the_bounds(seed, fire, reset, leak, alpha, late, steps, bits, spikes, per_step):
     rng = np.random.default_rng(seed)
     t = steps if per_step else 1
     whole = fire is Fire.NONE and reset is Reset.SUBTRACT

@@ -29,7 +29,7 @@ def spikes(rng, samples=20, steps=5, inputs=8):
 @pytest.mark.parametrize("alpha", [None, 0.5, 0.25])
 @given(seed=SEEDS, leak=st.sampled_from([0.5, 1.0, 0.0, 0.25, -0.5, 0.75, 1.5]), late=st.booleans())
 @settings(max_examples=4, deadline=None)
-def test_every_rule_is_exact_with_dyadic_decays(fire, reset, alpha, seed, leak, late):  # noqa: PLR0917
+def test_every_rule_is_exact_with_dyadic_decays(fire, reset, alpha, seed, leak, late):
     rng = np.random.default_rng(seed)
     graph = one_layer(
         rng, fire=FIRES[fire], reset=reset, leak=constant(leak), alpha=None if alpha is None else constant(alpha),

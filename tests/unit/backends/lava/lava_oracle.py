@@ -83,7 +83,7 @@ def synapse(port, x, shape, load):
     return y.reshape(shape)
 
 
-def neuron(spec, bits, v, i, a, t, shape, load):  # noqa: PLR0917 - as in the definition
+def neuron(spec, bits, v, i, a, t, shape, load):
     def row(key, default):
         if not spec[key]:
             return np.full(shape, default, object)
