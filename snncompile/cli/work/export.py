@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
 from snncompile.cli.work.request import ModelOptions
 from snncompile.cli.work.verifying import check, report_failures
-from snncompile.errors import fail
+from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Graph
 from snncompile.quantize import Options
 from snncompile.report.html import render
@@ -118,7 +118,7 @@ class _Result:
 
 def _work(request: Request, destination: Path, backends: Sequence[str], progress: Progress) -> _Result:
     if backends:
-        find_interpreter(progress.phase)  # what may be missing on this machine is said first
+        _find_lava(progress)  # what may be missing on this machine is said first
     progress.phase("loading the model")
     loaded = request.load(request.model)
     sibling = models.sibling_data(request.model) if request.data is None else None
@@ -154,6 +154,14 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
         manifest = draft.manifest
     shown = {**about, "source": measured.source, "found": sibling is not None and data is not None}
     return _Result(manifest=manifest, found=found, data=shown, assumed=assumed)
+
+
+def _find_lava(progress: Progress) -> None:
+    try:
+        find_interpreter(progress.phase)
+    except CompileError as e:
+        hint = "--no-lava writes the bundle without running it on Lava"
+        raise CompileError(replace(d, notes=(*d.notes, hint)) for d in e.diagnostics) from e
 
 
 def affordable(bundle: Bundle, timeout: float) -> int:
