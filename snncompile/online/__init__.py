@@ -10,7 +10,10 @@ from snncompile.online.hdlif import HDLIF, ParallelHDLIF
 from snncompile.online.layers import ScaledWSConv2d, ScaledWSLinear, TracedConv2d, TracedLinear
 from snncompile.online.ndot import NDOTLIF, ndot_vgg
 from snncompile.online.neuron import OnlineLIF, Scale
+from snncompile.online.osr import OSRNetwork, osr_resnet, osr_sew_resnet, osr_vgg
+from snncompile.online.ots import OTSLIF, calibrate_thresholds, online_thresholds
 from snncompile.online.registry import build_network, list_networks, register_network
+from snncompile.online.renorm import OnlineRenorm
 from snncompile.online.seca import SECA
 from snncompile.online.sltt import SLTTVGG, SLTTResNet, sltt_neuron, sltt_resnet, sltt_vgg
 from snncompile.online.stages import InputNorm, SpikingConv
@@ -21,6 +24,7 @@ __all__ = [
     "EMPFVGG",
     "HDLIF",
     "NDOTLIF",
+    "OTSLIF",
     "OTTTVGG",
     "SECA",
     "SLTTVGG",
@@ -29,7 +33,9 @@ __all__ = [
     "Checkpoint",
     "EMPFResNet",
     "InputNorm",
+    "OSRNetwork",
     "OnlineLIF",
+    "OnlineRenorm",
     "ParallelHDLIF",
     "ResettableNetwork",
     "SLTTResNet",
@@ -41,12 +47,17 @@ __all__ = [
     "TracedConv2d",
     "TracedLinear",
     "build_network",
+    "calibrate_thresholds",
     "empf_resnet",
     "empf_vgg",
     "is_checkpoint",
     "list_networks",
     "load_checkpoint",
     "ndot_vgg",
+    "online_thresholds",
+    "osr_resnet",
+    "osr_sew_resnet",
+    "osr_vgg",
     "ottt_vgg",
     "register_network",
     "save_checkpoint",

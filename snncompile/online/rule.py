@@ -41,6 +41,8 @@ RULES: dict[str, Rule] = {
     "NDOT_O": Rule(each_step=True),
     "SLTT": Rule(),
     "SLTT_K": Rule(sampled=True),
+    "OSR_A": Rule(),
+    "OSR_O": Rule(each_step=True),
     "EMPF": Rule(each_step=True),
     "EMPF_R": Rule(sampled=True, stop=True),
 }

@@ -18,6 +18,13 @@ class Stateful(nn.Module, ABC):
         """Return to the state before the first step of a sample."""
 
 
+def forget_all(net: nn.Module) -> None:
+    """Return every stateful module of a network to the state before the first step."""
+    for module in net.modules():
+        if isinstance(module, Stateful):
+            module.forget()
+
+
 class ResettableNetwork(nn.Module):
     """A network advanced by ``net(x)`` once per time step, without a keyword for the first one.
 
@@ -27,9 +34,7 @@ class ResettableNetwork(nn.Module):
 
     def reset(self) -> None:
         """Forget the sample before."""
-        for module in self.modules():
-            if isinstance(module, Stateful):
-                module.forget()
+        forget_all(self)
 
 
 def initial_state(like: Tensor, state: Tensor | None, init: bool = False) -> Tensor:

@@ -15,8 +15,11 @@ from snncompile.errors import fail
 from snncompile.online.checkpoint import Checkpoint, save_checkpoint
 from snncompile.online.console import log, progress
 from snncompile.online.data import random_shift
+from snncompile.online.ots import OTSLIF, calibrate_thresholds
 from snncompile.online.registry import build_network
 from snncompile.online.rule import METHODS, RULES, direct_coding, summed_logits, train_batch
+
+CALIBRATION_BATCHES = 8
 
 Images = tuple[Tensor, Tensor]
 """Images [N,C,H,W] uint8 and labels [N] int64."""
@@ -87,6 +90,7 @@ class Trainer:
         try:
             for epoch in range(1, cfg.epochs + 1):
                 loss, train_accuracy = self._epoch(net, train, optimiser=optimiser, schedule=schedule, order=order, epoch=epoch)
+                self._settle(net, train)
                 accuracy = evaluate(net, test, cfg.steps, cfg.device)
                 seconds = time.monotonic() - began
                 history.append({"epoch": epoch, "loss": loss, "train_accuracy": train_accuracy, "test_accuracy": accuracy})
@@ -100,6 +104,7 @@ class Trainer:
                     best = accuracy
                     save_checkpoint(self.out, newest)
         except KeyboardInterrupt:
+            self._settle(net, train)
             interrupted = self._checkpoint(net, train, test, history, time.monotonic() - began, interrupted=True)
             save_checkpoint(last_path(self.out), interrupted)
             log(f"interrupted; the weights of this moment are in {last_path(self.out)}")
@@ -133,6 +138,13 @@ class Trainer:
             loss_sum += loss * len(index)
             right += int((logits.argmax(1) == y).sum())
         return loss_sum / len(train[0]), right / len(train[0])
+
+    def _settle(self, net: nn.Module, train: Images) -> None:
+        """Fix what followed the batch in training, from the first training images: OTS's thresholds."""
+        cfg = self.config
+        if any(isinstance(module, OTSLIF) for module in net.modules()):
+            first = train[0][: CALIBRATION_BATCHES * cfg.batch_size].to(cfg.device).float()
+            calibrate_thresholds(net, torch.split(first, cfg.batch_size), cfg.steps)
 
     def _checkpoint(
         self, net: nn.Module, train: Images, test: Images, history: list[dict[str, float]], seconds: float, *, interrupted: bool = False

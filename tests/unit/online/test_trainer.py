@@ -51,6 +51,32 @@ def test_a_small_network_learns_to_tell_bars(tmp_path, method, optimiser, capsys
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
 
 
+PLAIN = {"in_channels": 1, "num_classes": 2, "mean": [0.5], "std": [0.5]}
+VGG = PLAIN | {"config": [4, "A", 4], "input_size": [6, 6], "classifier": "flatten"}
+RESNET = PLAIN | {"widths": [4], "depths": [1]}
+
+
+@pytest.mark.parametrize(
+    ("method", "arch", "arch_args"),
+    [
+        ("NDOT_A", "ndot_vgg", VGG),
+        ("SLTT", "sltt_vgg", VGG),
+        ("SLTT_K", "sltt_resnet", RESNET),
+        ("EMPF", "empf_vgg", VGG | {"steps": 2, "float_first": True}),
+        ("EMPF_R", "empf_resnet", RESNET | {"steps": 2}),
+        ("OSR_A", "osr_vgg", VGG | {"steps": 2}),
+    ],
+)
+def test_every_method_learns_to_tell_bars(tmp_path, method, arch, arch_args):
+    made = Trainer(arch=arch, arch_args=arch_args, config=replace(CONFIG, method=method), out=tmp_path / "model.pt")
+    test = bars(40, 1)
+    checkpoint = made.fit(bars(128, 0), test)
+    assert checkpoint.training["test_accuracy"] >= 0.85
+    loaded = load_checkpoint(last_path(tmp_path / "model.pt"))
+    assert (loaded.arch, loaded.method) == (arch, method)
+    assert evaluate(loaded.build(), test, loaded.steps) == loaded.training["test_accuracy"]
+
+
 def test_best_and_last_checkpoint_hold_the_accuracy_they_were_measured_at(tmp_path):
     test = bars(40, 1)
     last = trainer(tmp_path).fit(bars(64, 0), test)
