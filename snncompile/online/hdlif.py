@@ -17,6 +17,7 @@ class HDLIF(Stateful):
 
         m[t]  = lam_t v[t-1] + I[t],               lam_t = sigmoid(alpha[t]), theta_t = sigmoid(v_th[t])          (1), (5)
         mh[t] = a_t m[t] + b_t BN_t(m[t]),         a_t = sigmoid(mem_ratio[t]), b_t = sigmoid(bn_ratio[t])        (6)  Mem-BN; else mh = m
+              = k_t m[t] + c_t in eval mode,       k_t = a_t + b_t g_t / sd_t, c_t = b_t (o_t - g_t mu_t / sd_t)  (7)
         s[t]  = relu(mh[t] - theta_t)                                                                             (3)
         v[t]  = mh[t] - s[t] = min(mh[t], theta_t)                                                                (3)
         y[t]  = s[t], or clamp(round(4 s[t]), 0, 15) / 4 with ``four_bit``      round half to even; the reset uses the unrounded s
@@ -54,11 +55,20 @@ class HDLIF(Stateful):
             raise too_many_steps(self.steps)
         m = torch.sigmoid(self.alpha[t]) * initial_state(current, self.v) + current
         if self.bn is not None:
-            m = torch.sigmoid(self.mem_ratio[t]) * m + torch.sigmoid(self.bn_ratio[t]) * self.bn[t](m)
+            m = self._normalised(m, self.bn[t], torch.sigmoid(self.mem_ratio[t]), torch.sigmoid(self.bn_ratio[t]))
         s = torch.relu(m - torch.sigmoid(self.v_th[t]))
         v = m - s
         self.v, self.t = v.detach() if self.training else v, t + 1
         return quantised(s, self.training) if self.four_bit else s
+
+    def _normalised(self, m: Tensor, bn: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+        """Eq. (6) in training; in eval mode eq. (7), the same function as one affine map."""
+        if self.training or not isinstance(bn, nn.BatchNorm2d) or bn.running_var is None or bn.running_mean is None:
+            y: Tensor = a * m + b * bn(m)
+            return y
+        over_sd = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+        k, c = a + b * over_sd, b * (bn.bias - over_sd * bn.running_mean)
+        return k[:, None, None] * m + c[:, None, None]
 
     def forget(self) -> None:
         """Start from v = 0 and step 0."""

@@ -1,0 +1,25 @@
+"""Train a small convolutional spiking network on MNIST with NDOT:  python train.py --data FOLDER [--epochs N] [--device cuda].
+
+The network is that of the OTTT example; in training its neurons keep traces that decay as their own membranes do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from snncompile.online.recipe import Recipe
+
+ARCH_ARGS = {
+    "config": [16, "A", 32, "A", 32],
+    "in_channels": 1,
+    "num_classes": 10,
+    "input_size": [28, 28],
+    "classifier": "flatten",
+    "mean": [0.1307],
+    "std": [0.3081],
+}
+
+main = Recipe(dataset="MNIST", arch="ndot_vgg", arch_args=ARCH_ARGS, methods=("NDOT_A", "NDOT_O")).command(Path(__file__).parent)
+
+if __name__ == "__main__":
+    main()

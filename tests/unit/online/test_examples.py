@@ -1,0 +1,60 @@
+"""The examples of all methods: each script trains from data files to a checkpoint; committed models are small and say what they are."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from snncompile.online import load_checkpoint
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+METHODS = {"ndot": "NDOT_A", "sltt": "SLTT", "osr": "OSR_A", "empf": "EMPF_R"}
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / name / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    random = np.random.default_rng(0)
+    for prefix, count in (("train", 24), ("t10k", 8)):
+        for name, sizes, top in (("images-idx3", (count, 28, 28), 256), ("labels-idx1", (count,), 10)):
+            header = bytes([0, 0, 8, len(sizes)]) + b"".join(size.to_bytes(4, "big") for size in sizes)
+            data = random.integers(0, top, sizes, dtype=np.uint8).tobytes()
+            (tmp_path / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(header + data))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_script_trains_from_files_to_a_checkpoint_of_its_method(name, folder):
+    out = folder / "out" / "model.pt"
+    arguments = ["--data", str(folder), "--epochs", "1", "--steps", "2", "--batch-size", "12", "--out", str(out)]
+    result = CliRunner().invoke(script(name), arguments)
+    assert result.exit_code == 0, result.output
+    checkpoint = load_checkpoint(out)
+    assert (checkpoint.method, checkpoint.steps, checkpoint.arch_args.get("steps", 2)) == (METHODS[name], 2, 2)
+    assert f"--method {METHODS[name]} " in checkpoint.training["command"]
+    with torch.no_grad():
+        assert checkpoint.build()(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    assert out.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/model.pt")), ids=lambda path: path.parent.name)
+def test_a_committed_model_is_small_and_its_readme_gives_its_command_and_accuracy(path):
+    training = load_checkpoint(path).training
+    text = (path.parent / "README.md").read_text()
+    assert path.stat().st_size < 300_000
+    assert training["command"] in " ".join(text.split())
+    assert f"{100 * training['test_accuracy']:.2f} %" in text
+    assert f"{training['test_samples']:,}" in text
