@@ -194,7 +194,7 @@ class Add(Op):
 class AvgPool2d(Op):
     """Average over windows; ``count_include_pad`` as in PyTorch; the output size rounds down.
 
-        y[c, p, q] = sum of the window / (kh * kw)            padding counted as zeros
+    y[c, p, q] = sum of the window / (kh * kw)            padding counted as zeros
     """
 
     kind: ClassVar[str] = "avg_pool2d"

@@ -31,7 +31,5 @@ class AbsorbGain(RewritePass):
         if is_all(op.gain, 1.0):
             return Change((replace(op, gain=constant(1.0)),))
         name = fresh_name(graph.by_name, f"{op.name}_gain")
-        scale = Affine(
-            name=name, inputs=op.inputs, loc=op.loc, origin=op.origin or (op.name,), factor=op.gain[:1], shift=np.array([0.0])
-        )
+        scale = Affine(name=name, inputs=op.inputs, loc=op.loc, origin=op.origin or (op.name,), factor=op.gain[:1], shift=np.array([0.0]))
         return Change((scale, replace(op, inputs=(name,), gain=constant(1.0))))

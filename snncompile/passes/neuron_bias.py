@@ -14,8 +14,8 @@ from snncompile.passes.arrays import compact, is_all, spread
 def add_current(neuron: Neuron, current: Array, steps: int, rank: int) -> Neuron:
     """The neuron that reads ``x`` as this one read ``x + current``; ``current`` is per step, ``(1 | T, ...)``.
 
-        bias' = bias + gain * current                        without a synaptic current
-        bias' = bias + gain[t] * j[t],  j[t] = alpha[t] * j[t-1] + current[t],  j[-1] = 0     with one (j[t-1] if late)
+    bias' = bias + gain * current                        without a synaptic current
+    bias' = bias + gain[t] * j[t],  j[t] = alpha[t] * j[t-1] + current[t],  j[-1] = 0     with one (j[t-1] if late)
     """
     if is_all(current, 0.0):
         return neuron

@@ -153,9 +153,10 @@ def _inexact_factors(job: Job, leak: Array, alpha: Array | None) -> str:
     if alpha is not None and n.alpha is not None:
         pairs.append(("current decay", n.alpha, alpha))
     for label, real, code in pairs:
-        off = np.abs(real * scale - code)
+        wanted, given = np.broadcast_arrays(aligned(real, len(job.shape)), aligned(code, len(job.shape)))
+        off = np.abs(wanted * scale - given)
         if np.any(off):
-            worst = float(real.reshape(-1)[off.argmax()])
+            worst = float(wanted.reshape(-1)[off.argmax()])
             return f"{label} {worst:.6g} is not a multiple of 2**-{job.target.decay_fraction}"
     return ""
 

@@ -4,5 +4,3 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "cli"))
-
-pytest_plugins: list[str] = []

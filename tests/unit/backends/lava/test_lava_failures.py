@@ -184,7 +184,7 @@ def edit_neuron(**changes):
         (edit_port(weight="missing.npy"), "cannot read missing.npy"),
         (edit_neuron(fire="sometimes"), "unknown fire"),
         (edit_neuron(fire="step", threshold=None), "need 'threshold'"),
-        (edit_neuron(fire="relu", payload_max=2**30), "payload range ends"),
+        (edit_neuron(fire="relu", payload_max=2**30), "payload range is"),
         (lambda plan: plan["populations"][0].pop("neuron"), "lacks the field 'neuron'"),
         (lambda plan: plan["populations"].append(plan["populations"][0]), "same name"),
     ],
