@@ -6,10 +6,13 @@ It needs torch and imports nothing of the compiler but ``snncompile.errors``.
 from snncompile.online.binary import BinaryConv2d, TernaryConv2d, weight_bytes
 from snncompile.online.checkpoint import Checkpoint, is_checkpoint, load_checkpoint, save_checkpoint
 from snncompile.online.empf import EMPFVGG, EMPFResNet, empf_resnet, empf_vgg
+from snncompile.online.glif import GatedLIF, GLIFResNet, TdBatchNorm, glif_resnet
 from snncompile.online.hdlif import HDLIF, ParallelHDLIF
 from snncompile.online.layers import ScaledWSConv2d, ScaledWSLinear, TracedConv2d, TracedLinear
+from snncompile.online.multistep import LoopedNeuron, OverTime
 from snncompile.online.ndot import NDOTLIF, ndot_vgg
 from snncompile.online.neuron import OnlineLIF, Scale
+from snncompile.online.nf_resnet import NFResNet, nf_resnet
 from snncompile.online.osr import OSRNetwork, osr_resnet, osr_sew_resnet, osr_vgg
 from snncompile.online.ots import OTSLIF, calibrate_thresholds, online_thresholds
 from snncompile.online.registry import build_network, list_networks, register_network
@@ -18,6 +21,8 @@ from snncompile.online.seca import SECA
 from snncompile.online.sltt import SLTTVGG, SLTTResNet, sltt_neuron, sltt_resnet, sltt_vgg
 from snncompile.online.stages import InputNorm, SpikingConv
 from snncompile.online.state import ResettableNetwork
+from snncompile.online.surrogate import Dspike, Rectangle, Sigmoid, Spike, Triangle
+from snncompile.online.tet import TETVGG, HardLIF, tet_vgg
 from snncompile.online.vgg import OTTTVGG, VGG11, ottt_vgg
 
 __all__ = [
@@ -28,32 +33,47 @@ __all__ = [
     "OTTTVGG",
     "SECA",
     "SLTTVGG",
+    "TETVGG",
     "VGG11",
     "BinaryConv2d",
     "Checkpoint",
+    "Dspike",
     "EMPFResNet",
+    "GLIFResNet",
+    "GatedLIF",
+    "HardLIF",
     "InputNorm",
+    "LoopedNeuron",
+    "NFResNet",
     "OSRNetwork",
     "OnlineLIF",
     "OnlineRenorm",
+    "OverTime",
     "ParallelHDLIF",
+    "Rectangle",
     "ResettableNetwork",
     "SLTTResNet",
     "Scale",
     "ScaledWSConv2d",
     "ScaledWSLinear",
+    "Sigmoid",
+    "Spike",
     "SpikingConv",
+    "TdBatchNorm",
     "TernaryConv2d",
     "TracedConv2d",
     "TracedLinear",
+    "Triangle",
     "build_network",
     "calibrate_thresholds",
     "empf_resnet",
     "empf_vgg",
+    "glif_resnet",
     "is_checkpoint",
     "list_networks",
     "load_checkpoint",
     "ndot_vgg",
+    "nf_resnet",
     "online_thresholds",
     "osr_resnet",
     "osr_sew_resnet",
@@ -64,5 +84,6 @@ __all__ = [
     "sltt_neuron",
     "sltt_resnet",
     "sltt_vgg",
+    "tet_vgg",
     "weight_bytes",
 ]

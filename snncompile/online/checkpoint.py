@@ -27,8 +27,9 @@ class Checkpoint:
     arch, arch_args   registered network and the keyword arguments of its factory
     method            training method, e.g. "OTTT_A"
     steps             T, time steps per sample
-    input             shape [C,H,W], layout ("step": one image per time step, the same one at every step), dtype, low and high of a pixel
-    readout           "sum": the decision is the argmax of the logits summed over t
+    input             shape [C,H,W], dtype, low and high of a pixel, layout ("step": one image per time step, the same one at every step;
+                      "TB": all steps in one call, time first)
+    readout           "sum" or "mean": the decision is the argmax of the logits summed or averaged over t
     classes           number of classes
     training          facts about the training: data set, epochs, accuracy, seed, command...
     state_dict        parameters by name
@@ -122,8 +123,8 @@ def checkpoint_from(obj: object, name: str = "the file") -> Checkpoint:
         notes.append("state_dict: holds something other than tensors")
     if not notes and obj["steps"] < 1:
         notes.append(f"steps: {obj['steps']}, must be at least 1")
-    if not notes and obj["readout"] != "sum":
-        notes.append(f"readout: {obj['readout']!r}, this release knows sum")
+    if not notes and obj["readout"] not in ("sum", "mean"):
+        notes.append(f"readout: {obj['readout']!r}, this release knows sum and mean")
     if notes:
         raise fail("SNN711", f"{name} is an incomplete {FORMAT}", notes=notes)
     return Checkpoint(**{key: obj[key] for key in _KINDS})

@@ -127,7 +127,7 @@ def test_a_bare_state_dict_is_refused_with_the_way_out(checkpoint, tmp_path):
         ({"steps": True}, "steps: bool instead of int"),
         ({"steps": 0}, "steps: 0, must be at least 1"),
         ({"training": None, "readout": None}, "readout: missing\n  note: training: missing"),
-        ({"readout": "median"}, "readout: 'median', this release knows sum"),
+        ({"readout": "median"}, "readout: 'median', this release knows sum and mean"),
         ({"state_dict": {"a": 1}}, "holds something other than tensors"),
     ],
 )
