@@ -1,7 +1,7 @@
 """snncompile takes spiking networks from PyTorch to neuromorphic chips and proves that nothing was lost on the way.
 
-    import snncompile
-    compiled = snncompile.compile(model, target="loihi2-sim", input_shape=(1, 28, 28), steps=6)
+import snncompile
+compiled = snncompile.compile(model, target="loihi2-sim", input_shape=(1, 28, 28), steps=6)
 """
 
 from __future__ import annotations
