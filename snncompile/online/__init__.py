@@ -9,6 +9,7 @@ from snncompile.online.empf import EMPFVGG, EMPFResNet, empf_resnet, empf_vgg
 from snncompile.online.glif import GatedLIF, GLIFResNet, TdBatchNorm, glif_resnet
 from snncompile.online.hdlif import HDLIF, ParallelHDLIF
 from snncompile.online.layers import ScaledWSConv2d, ScaledWSLinear, TracedConv2d, TracedLinear
+from snncompile.online.ltl import LTLStudent, LTLTeacher, ltl_batch, ltl_vgg
 from snncompile.online.multistep import LoopedNeuron, OverTime
 from snncompile.online.ndot import NDOTLIF, ndot_vgg
 from snncompile.online.neuron import OnlineLIF, Scale
@@ -21,7 +22,7 @@ from snncompile.online.seca import SECA
 from snncompile.online.sltt import SLTTVGG, SLTTResNet, sltt_neuron, sltt_resnet, sltt_vgg
 from snncompile.online.stages import InputNorm, SpikingConv
 from snncompile.online.state import ResettableNetwork
-from snncompile.online.surrogate import Dspike, Rectangle, Sigmoid, Spike, Triangle
+from snncompile.online.surrogate import Boxcar, Dspike, Rectangle, Sigmoid, Spike, Triangle
 from snncompile.online.tet import TETVGG, HardLIF, tet_vgg
 from snncompile.online.vgg import OTTTVGG, VGG11, ottt_vgg
 
@@ -36,6 +37,7 @@ __all__ = [
     "TETVGG",
     "VGG11",
     "BinaryConv2d",
+    "Boxcar",
     "Checkpoint",
     "Dspike",
     "EMPFResNet",
@@ -43,6 +45,8 @@ __all__ = [
     "GatedLIF",
     "HardLIF",
     "InputNorm",
+    "LTLStudent",
+    "LTLTeacher",
     "LoopedNeuron",
     "NFResNet",
     "OSRNetwork",
@@ -72,6 +76,8 @@ __all__ = [
     "is_checkpoint",
     "list_networks",
     "load_checkpoint",
+    "ltl_batch",
+    "ltl_vgg",
     "ndot_vgg",
     "nf_resnet",
     "online_thresholds",

@@ -61,6 +61,20 @@ class Rectangle:
 
 
 @dataclass(frozen=True, slots=True)
+class Boxcar:
+    """psi = 1[|x| < half], height 1 whatever the width.
+
+    Source   LTL (Yang et al., NeurIPS 2022), half = 0.2
+    """
+
+    half: float = 0.2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return psi(x), overwriting x."""
+        return (x.abs_() < self.half).to(x.dtype)
+
+
+@dataclass(frozen=True, slots=True)
 class Dspike:
     """psi = d/dx [ tanh(b * x) / (2 tanh(b * R)) + 1/2 ] for |x| <= R, else 0:   b * (1 - tanh(b x)^2) / (2 tanh(b R)).
 
