@@ -68,7 +68,7 @@ class LTLStudent(nn.Module):
     """Spiking convolutions (strided instead of pooled) and linear maps with bias, without normalisation; the last map has no neurons.
 
     Calling  ``net(x, init=True)`` on the first step of a sample, then ``net(x)``; each returns the step's logits; the decision is the
-             argmax of their mean. (The official offline class adds the mean rate of ten output neurons to that, through an aliased variable.)
+             argmax of their mean (the official offline class adds the rate of ten output neurons to that, through an aliased variable)
     Shapes   x [B,in_channels,H,W]; y [B,num_classes]
     """
 
