@@ -3,6 +3,7 @@
 It needs torch and imports nothing of the compiler but ``snncompile.errors``.
 """
 
+from snncompile.online.asgl import AdaptiveSpike, ASGLNeuron
 from snncompile.online.binary import BinaryConv2d, TernaryConv2d, weight_bytes
 from snncompile.online.checkpoint import Checkpoint, is_checkpoint, load_checkpoint, save_checkpoint
 from snncompile.online.empf import EMPFVGG, EMPFResNet, empf_resnet, empf_vgg
@@ -36,6 +37,8 @@ __all__ = [
     "SLTTVGG",
     "TETVGG",
     "VGG11",
+    "ASGLNeuron",
+    "AdaptiveSpike",
     "BinaryConv2d",
     "Boxcar",
     "Checkpoint",

@@ -60,9 +60,11 @@ def tet_loss(logits: Tensor, labels: Tensor, *, lamb: float = 0.05, target: floa
 
 
 def through_time(
-    net: nn.Module, frames: Tensor, labels: Tensor, optimiser: torch.optim.Optimizer, *, lamb: float = 0.05
+    net: nn.Module, frames: Tensor, labels: Tensor, optimiser: torch.optim.Optimizer, *, lamb: float = 0.05, shortcut: float = 1.0
 ) -> tuple[Tensor, float]:
     """One batch of back-propagation through time: mean logits [B,classes] and the loss; memory grows with T.
+
+    ``shortcut``  weight of the auxiliary heads' losses, if the network has such heads; let it fall to 0 over the epochs
 
     Shapes   frames [T,B,C,H,W]; net(frames) is [T,B,classes]
     Errors   SNN731 no frame at all
@@ -72,6 +74,8 @@ def through_time(
     optimiser.zero_grad(set_to_none=True)
     logits = net(frames)
     loss = tet_loss(logits, labels, lamb=lamb)
+    for auxiliary in getattr(net, "auxiliary", []):
+        loss = loss + shortcut * tet_loss(auxiliary, labels, lamb=lamb)
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return logits.detach().mean(0), float(loss.detach())

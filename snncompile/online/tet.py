@@ -1,18 +1,20 @@
-"""TET's network: feedforward, hard resets, trained through time with a loss at every step."""
+"""TET's network: feedforward, hard resets, trained through time with a loss at every step; optionally with Shortcut's auxiliary heads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from snncompile.errors import fail
+from snncompile.online.asgl import ASGLNeuron
 from snncompile.online.multistep import LoopedNeuron, OverTime
 from snncompile.online.registry import register_network
 from snncompile.online.resnet import initialise_convolutions
 from snncompile.online.stack import build_stack, check_classes
 from snncompile.online.stages import InputNorm, input_norm
-from snncompile.online.surrogate import Spike, Surrogate, Triangle
+from snncompile.online.surrogate import Dspike, Spike, Surrogate, Triangle
 
 
 class HardLIF(LoopedNeuron):
@@ -37,6 +39,9 @@ class TETVGG(nn.Module):
     """Convolution (with bias) - bn - LIF stages, average pooling of spikes, a linear classifier of every step.
 
     Calling  ``net(x)`` with all steps at once; the decision is the argmax of the mean over t
+    Shortcut ``shortcuts`` lists stages (poolings counted) behind which an auxiliary head, GAP and a linear map, gives the loss a short way
+             back. In training ``auxiliary`` holds their logits [T,B,num_classes]; in eval mode the heads do not run, so capture sees none.
+             Guo et al., "Take A Shortcut Back" (NeurIPS 2024)
     Shapes   x [T,B,in_channels,H,W]; y [T,B,num_classes]
     """
 
@@ -48,6 +53,8 @@ class TETVGG(nn.Module):
         num_classes: int,
         input_size: Sequence[int],
         classifier: str | int,
+        neuron: Callable[[], LoopedNeuron],
+        shortcuts: Sequence[int],
         norm: InputNorm | None,
     ) -> None:
         super().__init__()
@@ -56,17 +63,42 @@ class TETVGG(nn.Module):
             config,
             in_channels,
             input_size,
-            lambda i, o, first: nn.Sequential(OverTime(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o)), HardLIF()),
+            lambda i, o, first: nn.Sequential(OverTime(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o)), neuron()),
         )
         self.features = nn.Sequential(*(OverTime(stage) if isinstance(stage, nn.AvgPool2d) else stage for stage in stack.stages))
         head, inputs = stack.head(classifier)
         self.classifier = OverTime(head, nn.Flatten(), nn.Linear(inputs, check_classes(num_classes)))
+        widths = feature_widths(config, shortcuts)
+        self.heads = nn.ModuleDict(
+            {str(k): OverTime(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)) for k, width in widths.items()}
+        )
+        self.auxiliary: list[Tensor] = []
         initialise_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of all steps."""
-        y: Tensor = self.classifier(self.features(x if self.norm is None else self.norm(x)))
+        x = x if self.norm is None else self.norm(x)
+        self.auxiliary = []
+        for k, stage in enumerate(self.features):
+            x = stage(x)
+            if self.training and str(k) in self.heads:
+                self.auxiliary.append(self.heads[str(k)](x))
+        y: Tensor = self.classifier(x)
         return y
+
+
+def feature_widths(config: Sequence[int | str], stages: Sequence[int]) -> dict[int, int]:
+    """The channels behind each of some stages of a configuration (SNN703 there is no such stage)."""
+    if not all(0 <= k < len(config) for k in stages):
+        raise fail("SNN703", f"shortcuts {list(stages)} name a stage that is not among the {len(config)} of the config")
+    return {k: [int(item) for item in config[: k + 1] if item != "A"][-1] for k in stages}
+
+
+NEURONS: dict[str, Callable[[], LoopedNeuron]] = {
+    "lif": HardLIF,
+    "dspike": lambda: HardLIF(threshold=0.5, surrogate=Dspike()),
+    "asgl": ASGLNeuron,
+}
 
 
 @register_network("tet_vgg")
@@ -77,16 +109,25 @@ def tet_vgg(
     num_classes: int = 10,
     input_size: Sequence[int] = (48, 48),
     classifier: str | int = "flatten",
+    neuron: str = "lif",
+    shortcuts: Sequence[int] = (),
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     pixel_scale: float = 1 / 255,
 ) -> TETVGG:
-    """TET's feedforward network; the defaults are its VGG-SNN for DVS-CIFAR10 (9,271,498 parameters)."""
+    """TET's feedforward network; the defaults are its VGG-SNN for DVS-CIFAR10 (9,271,498 parameters).
+
+    ``neuron``  "lif", or "dspike" for Li et al.'s surrogate (threshold 1/2), or "asgl" for neurons with a learned smoothing width
+    """
+    if neuron not in NEURONS:
+        raise fail("SNN703", f"unknown neuron {neuron!r}", help=f"choose one of {', '.join(NEURONS)}")
     return TETVGG(
         config,
         in_channels=in_channels,
         num_classes=num_classes,
         input_size=input_size,
         classifier=classifier,
+        neuron=NEURONS[neuron],
+        shortcuts=shortcuts,
         norm=input_norm(mean, std, pixel_scale, in_channels),
     )

@@ -212,7 +212,7 @@ def test_an_unknown_network_is_refused_with_the_nearest_names():
         build_network("otttvgg11")
     assert caught.value.code == "SNN701"
     with pytest.raises(CompileError, match="@register_network"):
-        build_network("transformer")
+        build_network("quadruped")
 
 
 def test_an_argument_the_factory_does_not_take_is_refused():
