@@ -83,6 +83,9 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     captured = capture(model, input_shape=tuple(input_shape), steps=steps, layout=layout, name=name)
     graph, samples = describe_input(captured.graph, calibration, input_range)
     captured = replace(captured, graph=graph)
+    say("comparing with PyTorch")
+    for probe in probes(graph, samples):
+        check_capture(captured, model, probe)
     say("folding")
     folded, records = fold(graph, samples)
     say("quantising and proving bounds")
@@ -109,6 +112,13 @@ def fold(graph: Graph, samples: Mapping[str, Array]) -> tuple[Graph, tuple[PassR
     folded, records = run_passes(graph, probe=probe)
     check_population_form(folded)
     return folded, records
+
+
+def probes(graph: Graph, samples: Mapping[str, Array]) -> list[Array]:
+    """What a capture is compared with PyTorch on: the first samples, if there are any, and seeded random ones."""
+    (source,) = graph.of(Input)
+    given = [samples[source.name][:PROBES]] if source.name in samples else []
+    return [*given, random_input(source, graph.steps)]
 
 
 def random_input(n: Input, steps: int, samples: int = PROBES, seed: int = 0) -> Array:

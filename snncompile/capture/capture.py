@@ -11,7 +11,7 @@ from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
 from snncompile.capture.fold import check_replay, fold, normalise, replay
 from snncompile.capture.recognise import Population, recognise
-from snncompile.capture.roll import Rolled, roll
+from snncompile.capture.roll import Rolled, execute_rolled, roll
 from snncompile.capture.trace import trace
 from snncompile.capture.unmerge import unmerge
 from snncompile.errors import CompileError, fail
@@ -41,6 +41,7 @@ def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: L
     """
     if steps < 1:
         raise fail("SNN101", f"--steps is {steps}; a network runs at least one step")
+    _finite(model)
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((max(steps, SHORT), 1, *input_shape), generator=generator)
     driver = detect(model, layout, x[:steps])
@@ -65,11 +66,29 @@ def _shortest(model: torch.nn.Module, driver: Driver, x: torch.Tensor, steps: in
         except CompileError as e:
             first = first or e
             continue
-        if not found[0].per_step or length == steps:
+        if length >= steps or (not found[0].per_step and _extrapolates(model, driver, found, x[:steps])):
             return found
     if first is None:
         return _roll(model, driver, x[:steps])
     raise first
+
+
+def _extrapolates(model: torch.nn.Module, driver: Driver, found: tuple[Rolled, tuple[int, ...], tuple[str, ...]], x: torch.Tensor) -> bool:
+    """Whether the step that was seen in the first steps computes what the network computes in all of them."""
+    rolled = found[0]
+    history = execute_rolled(rolled, [driver.frame(frame) for frame in x], rolled.outputs)
+    for name, theirs in zip(rolled.outputs, run(model, driver, x), strict=True):
+        mine = torch.stack([now[name].float() for now in history])
+        if mine.numel() == theirs.numel() and not torch.allclose(mine.reshape(theirs.shape), theirs.float(), rtol=1e-3, atol=1e-4):
+            return False
+    return True
+
+
+def _finite(model: torch.nn.Module) -> None:
+    """Refuse weights that are no numbers, before they spoil every comparison."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise fail("SNN125", f"'{name}' holds NaN or infinity", help="the training diverged, or the checkpoint is damaged")
 
 
 def _roll(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> tuple[Rolled, tuple[int, ...], tuple[str, ...]]:

@@ -63,13 +63,17 @@ def check_capture(captured: Captured, model: torch.nn.Module, x: Array) -> Captu
         theta = np.stack([np.broadcast_to(at_step(n.theta, t), m.shape[2:]) for t in range(steps)])
         scale = float(max(np.abs(m).max(initial=0), np.abs(theta).max(initial=0), 1e-30))
         near = np.abs(m - theta) <= TOLERANCE * scale
+        if n.grid:  # what rounding decides
+            level = (m - theta) / n.grid
+            near = np.abs(level - np.floor(level) - 0.5) <= TOLERANCE * scale / n.grid
         apart = mine[ref] - theirs
         if "." not in ref and n.spiking:
             spikes += apart.size
             differing += int(np.count_nonzero((apart != 0) & ~near))
             ties += int(np.count_nonzero((apart != 0) & near))
         else:
-            error = np.abs(np.where(near & n.spiking, 0.0, apart))
+            ties += int(np.count_nonzero((apart != 0) & near)) if n.grid and "." not in ref else 0
+            error = np.abs(np.where(near & (n.spiking or bool(n.grid)), 0.0, apart))
             worst = max(worst, float(error.max(initial=0)) / scale)
     record = CaptureRecord(
         samples=len(x), populations=len(payloads), membrane_error=worst, output_error=_output_error(captured, model, x, mine),

@@ -133,7 +133,7 @@ class Builder:
             currents, gain = self._current(raw, p)
             self.ops[name] = Neuron(
                 name=name, inputs=(currents,), loc=raw.loc, fire=p.fire, reset=p.reset, leak=p.leak, gain=gain, bias=p.bias,
-                theta=p.theta, reset_amount=p.reset_amount, reset_value=p.reset_value, v_init=p.v_init,
+                theta=p.theta, reset_amount=p.reset_amount, reset_value=p.reset_value, v_init=p.v_init, grid=p.grid, levels=p.levels,
             )  # fmt: skip
         port, factor, shift = p.ports[node]
         ref = f"{name}.{port}" if port else name
@@ -222,6 +222,8 @@ class Builder:
 
     def _move(self, raw: Raw) -> str:
         source = raw.args[0]
+        if base(raw) == "constant_pad_nd" and len(raw.args) > 2 and raw.args[2] != 0:
+            raise self.impossible(raw, f"padding with {raw.args[2]:g}", "pad with 0")
         ref = self.argument(source)
         shape = self._shape_of(ref)
         index = moved_index(raw, self.raw_shape(source)).reshape(self.shape(raw.name))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from snncompile.capture.algebra import Expr, atom, constant, multiply, number, same_form, select, spike
+from snncompile.capture.algebra import Expr, Lin, atom, constant, multiply, number, same_form, select, spike
 from snncompile.capture.roll import PerStep, Prev, Rolled
 from snncompile.capture.trace import Raw, Ref, walk
 from snncompile.ir.graph import Array
@@ -19,6 +19,7 @@ COMPARE = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 THRESHOLDS = {*COMPARE, "heaviside", "relu", "clamp_min", "clamp_max", "clamp", "maximum", "minimum"}
 POINTWISE = THRESHOLDS | {
     "add", "sub", "rsub", "mul", "div", "neg", "where", "masked_fill", "lerp", "addcmul", "logical_not", "bitwise_not", "_to_copy",
+    "index_put",
     "expand", "expand_as", "full_like", "square", "pow", "exp", "sigmoid", "tanh", "abs", "sign", "round", "floor", "reciprocal", "sqrt",
     "softplus",
 }  # fmt: skip
@@ -117,7 +118,18 @@ class Expressions:
         if name == self.rolled.input or name in self.settled:
             return True
         raw = self.rolled.nodes[name]
+        if self.rounded(raw) is not None:
+            return True
         return not self._normalises_state(raw) if base(raw) in BATCH_NORMS else base(raw) not in POINTWISE
+
+    def rounded(self, raw: Raw) -> tuple[Any, int] | None:
+        """The argument and the levels of ``clamp(round(x), 0, levels)``, a spike on a grid; None for anything else."""
+        if base(raw) != "clamp" or len(raw.args) < 3 or raw.args[1] != 0 or not isinstance(raw.args[2], (int, float)):
+            return None
+        inner = self.rolled.nodes.get(raw.args[0].name) if isinstance(raw.args[0], Ref) else None
+        if inner is None or base(inner) != "round" or len(inner.args) != 1 or inner.kwargs or raw.args[2] != int(raw.args[2]):
+            return None
+        return inner.args[0], int(raw.args[2])
 
     def _normalises_state(self, raw: Raw) -> bool:
         """Whether a batch norm stands inside a neuron (on its membrane) and not in front of it."""
@@ -179,8 +191,12 @@ class Expressions:
     def _apply(self, raw: Raw, args: list[Expr | None]) -> Expr | None:
         op, rank = base(raw), self.rank(raw.name)
         one, minus = number(1.0, rank), number(-1.0, rank)
-        if op in ("_to_copy", "expand", "expand_as"):
+        if op == "_to_copy":
+            return self._cast(raw, args[0])
+        if op in ("expand", "expand_as"):
             return args[0]
+        if op == "index_put":
+            return self._masked_assignment(raw, rank)
         if op in THRESHOLDS:
             return self._threshold(raw, args)
         if any(a is None for a in args[: 1 if op in ("neg", "logical_not", "bitwise_not") else 2]):
@@ -220,6 +236,46 @@ class Expressions:
             return self._sum(x, None if product is None else product.scaled(number(float(raw.kwargs.get("value", 1)), rank)))
         return None
 
+    def _cast(self, raw: Raw, x: Expr | None) -> Expr | None:
+        """A conversion of type: to whole numbers or truth values it keeps only what is 0 or 1 already."""
+        kind = raw.kwargs.get("dtype")
+        if x is None or kind is None or kind.is_floating_point or self._bit(x) is not None:
+            return x
+        return None
+
+    def _bit(self, x: Expr) -> str | None:
+        """The spike that this is (or the complement of), if it is one."""
+        if not x.lin.is_constant or len(x.products) != 1:
+            return None
+        ((s, p),) = x.products.items()
+        low, high = x.lin.const, x.lin.const + p.const
+        whole = p.is_constant and np.all((low == 0) | (low == 1)) and np.all((high == 0) | (high == 1))
+        return s if whole and s in self.binary else None
+
+    def _masked_assignment(self, raw: Raw, rank: int) -> Expr | None:
+        """``x[mask] = value`` for a mask of the value's own shape."""
+        indices, assigned = raw.args[1:3]
+        added = len(raw.args) > 3 and raw.args[3]
+        if len(indices) != 1 or added or not isinstance(assigned, torch.Tensor) or assigned.numel() != 1:
+            return None
+        value = self.leaf(assigned, rank)
+        x, mask = self.leaf(raw.args[0], rank), self.leaf(indices[0], rank)
+        if x is None or value is None or mask is None or self._bit(mask) is None:
+            return None
+        return select(mask, value, x, self.binary)
+
+    def _spike_compared(self, op: str, x: Expr, y: Expr) -> Expr | None:
+        """A spike compared with a constant is the spike, its complement, or always the same."""
+        limit = y.constant
+        if limit is None or len(x.products) != 1 or not x.lin.is_constant or op not in COMPARE:
+            return None
+        ((s, p),) = x.products.items()
+        if s not in self.binary or not p.is_constant:
+            return None
+        test = {"ge": np.greater_equal, "gt": np.greater, "le": np.less_equal, "lt": np.less}[op]
+        quiet, fired = (np.asarray(test(v, limit), dtype=np.float64) for v in (x.lin.const, x.lin.const + p.const))
+        return Expr(Lin({}, quiet), {s: Lin({}, fired - quiet)} if np.any(fired != quiet) else {})
+
     @staticmethod
     def _sum(x: Expr, y: Expr | None) -> Expr | None:
         return None if y is None else x + y
@@ -247,6 +303,9 @@ class Expressions:
             y = args[1]
         if x is None or y is None:
             return None
+        known = self._spike_compared(op, x, y)
+        if known is not None:
+            return known
         minus = number(-1.0, rank)
         d = x + y.scaled(minus)
         if d.constant is not None:

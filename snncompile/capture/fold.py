@@ -25,8 +25,9 @@ SHAPE_ONLY = {
 RANDOM = ("bernoulli", "rand", "normal", "dropout", "uniform", "multinomial", "exponential_", "poisson")
 IDENTITY = {
     "clone.default", "detach.default", "alias.default", "lift_fresh.default", "lift_fresh_copy.default", "contiguous.default",
-    "_to_copy.default", "to.dtype", "detach_.default", "_unsafe_view.default",
+    "_to_copy.default", "to.dtype", "detach_.default",
 }  # fmt: skip
+SAME_ELEMENTS = {"expand.default", "expand_as.default", "view.default", "reshape.default", "_unsafe_view.default"}
 Values = dict[str, Any]
 
 
@@ -123,6 +124,7 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
     constant: Values = {}
     alias: dict[str, Any] = {}
     nodes: dict[str, Raw] = {}
+    unused: set[str] = set()
 
     def resolve(leaf: Any) -> Any:
         if isinstance(leaf, Ref):
@@ -135,16 +137,22 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
         if raw.op != "input" and (not raw.refs or raw.op in SHAPE_ONLY):
             constant[raw.name] = value
             continue
-        if raw.function is operator.getitem and nodes[raw.args[0].name].op.startswith(FIRST_OF_TUPLE):
-            if raw.args[1] != 0:
+        if any(name in unused for name in raw.refs):
+            unused.add(raw.name)
+            continue
+        source = nodes.get(raw.args[0].name) if raw.function is operator.getitem else None
+        if source is not None and source.op.startswith(FIRST_OF_TUPLE):
+            if raw.args[1] != 0:  # statistics, indices: nothing that a chip could use
+                unused.add(raw.name)
                 continue
-            source = nodes[raw.args[0].name]
             if not isinstance(values[source.name], torch.Tensor):
                 source.shape, source.function = tuple(value.shape), _first(source.function)
                 values[source.name] = value
             alias[raw.name] = raw.args[0]
             continue
         raw = _single(_item(raw, nodes))
+        if raw.op in ("view.default", "_unsafe_view.default"):  # copies into contiguous memory are identities here
+            raw = replace(raw, function=torch.reshape)
         if _is_identity(raw, value, values):
             alias[raw.name] = raw.args[0]
             continue
@@ -158,6 +166,8 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
             resolved = [r if isinstance(r, Ref) else Ref(n) for r, n in zip(resolved, names, strict=True)]
         if any(not isinstance(r, Ref) for r in resolved):
             raise fail("SNN114", "an output of the network does not depend on its input", help="return the output of the last layer")
+        if any(r.name in trace.inputs for r in resolved):
+            raise fail("SNN114", "an output of the network is its input, unchanged", help="return the output of the last layer")
         outputs.append([r.name for r in resolved])
     return replace(trace, nodes=nodes, outputs=outputs), constant
 
@@ -193,5 +203,5 @@ def _is_identity(raw: Raw, value: Any, values: Values) -> bool:
     if isinstance(before, tuple):
         return False
     if raw.op in IDENTITY:
-        return bool(before.is_floating_point() == value.is_floating_point())
-    return raw.op in ("expand.default", "expand_as.default", "view.default", "reshape.default") and bool(before.shape == value.shape)
+        return bool(before.dtype == value.dtype or (before.is_floating_point() and value.is_floating_point()))
+    return raw.op in SAME_ELEMENTS and bool(before.shape == value.shape)

@@ -43,6 +43,8 @@ class Population:
     v_init: Array
     currents: Mapping[str, Array]
     ports: dict[str, tuple[str, float, float]] = field(default_factory=dict)
+    grid: float = 0.0
+    levels: int = 0
 
 
 class NotNormal(Exception):  # noqa: N818 - a verdict, not a failure
@@ -180,6 +182,7 @@ def _with_state(th: Threshold, state: str, rolled: Rolled, ex: Expressions) -> P
         {a: g for a, g in m.terms.items() if a != state}, {}
     )  # fmt: skip
     population.ports = _ports(th, kappa, state[5:], past is not None, Expr(m, {past: reset_form} if past else {}), ex)
+    _put_on_grid(population, th, kappa, ex)
     return population
 
 
@@ -252,6 +255,29 @@ def _ports(th: Threshold, kappa: Array, state: str | None, delayed: bool, m: Exp
     return ports
 
 
+def _put_on_grid(population: Population, th: Threshold, kappa: Array, ex: Expressions) -> None:
+    """Where the graded spike is rounded before it is sent, clamp(round(c * s), 0, levels), that is the payload, on a grid of 1 / c."""
+    if not th.graded:
+        return
+    found: dict[str, tuple[float, int]] = {}
+    for name, raw in ex.rolled.nodes.items():
+        rounding = ex.rounded(raw)
+        scaled = None if rounding is None else ex.leaf(rounding[0], ex.rank(name))
+        if rounding is None or scaled is None or set(scaled.products) != {th.node} or np.any(scaled.lin.const) or scaled.lin.terms:
+            continue
+        c = scaled.products[th.node]
+        if not c.is_constant or np.unique(c.const * kappa).size != 1 or float(c.const.flat[0]) <= 0:
+            raise NotNormal("its graded spike is rounded on a grid that differs between channels or steps")
+        found[name] = (1.0 / float((c.const * kappa).flat[0]), rounding[1])
+    if not found:
+        return
+    if len(set(found.values())) != 1 or population.reset not in (Reset.CLAMP, Reset.STATELESS, Reset.KEEP):
+        raise NotNormal("its graded spike is rounded, and its reset is neither to the threshold nor absent")
+    population.grid, population.levels = next(iter(found.values()))
+    population.ports = {name: port for name, port in population.ports.items() if port[0]}
+    population.ports |= dict.fromkeys(found, ("", 1.0 / population.grid, 0.0))
+
+
 def _stateless(th: Threshold, rolled: Rolled, ex: Expressions) -> Population:
     if th.d.products:
         raise NotNormal("its argument multiplies a spike with a current")
@@ -261,6 +287,7 @@ def _stateless(th: Threshold, rolled: Rolled, ex: Expressions) -> Population:
         th.node, _fire(th), Reset.STATELESS, zero, zero, -th.d.lin.const, zero, zero, np.zeros((1,) * rank), dict(th.d.lin.terms), {}
     )
     population.ports = _ports(th, one, None, False, Expr(Lin({}, zero)), ex)
+    _put_on_grid(population, th, one, ex)
     return population
 
 

@@ -59,6 +59,8 @@ class App(click.Group):
             return e.exit_code
         except click.exceptions.Exit as e:
             return e.exit_code
+        except Terminated as e:
+            return 128 + e.number
         except (KeyboardInterrupt, click.Abort):
             click.echo("interrupted", err=True)
             return INTERRUPTED
@@ -88,11 +90,19 @@ def _write_traceback() -> Path | None:
         return None
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal asked the process to end; like Ctrl-C it passes every ``except Exception``."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def _terminate_politely() -> Any:
     """Make SIGTERM unwind like Ctrl-C, so that drafts and guests are cleaned up; returns what undoes it."""
 
     def stop(number: int, _: object) -> NoReturn:
-        raise click.exceptions.Exit(128 + number)
+        raise Terminated(number)
 
     if threading.current_thread() is not threading.main_thread():
         return lambda: None

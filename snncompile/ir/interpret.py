@@ -139,6 +139,8 @@ def fire(n: Neuron, m: Array, t: int) -> Array:
         return np.asarray(m >= theta, dtype=np.float64)
     if n.fire is Fire.STEP_GT:
         return np.asarray(m > theta, dtype=np.float64)
+    if n.fire is Fire.RELU and n.grid:
+        return np.asarray(np.clip(np.rint((m - theta) / n.grid), 0, n.levels) * n.grid)
     return np.asarray(np.maximum(m - theta, 0.0)) if n.fire is Fire.RELU else m
 
 

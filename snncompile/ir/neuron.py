@@ -41,9 +41,10 @@ class Neuron(Op):
         i[t] = alpha[t] * i[t-1] + I[t]                      only if ``alpha`` is given (CuBa), i[-1] = 0
         m[t] = leak[t] * v[t-1] + gain[t] * i[t] + bias[t]   I[t] in place of i[t] without alpha; i[t-1] if ``late_current``
         s[t] = H(m - theta) (>= or >)  |  relu(m - theta)  |  m
+               grid * clamp(rint((m - theta) / grid), 0, levels)        relu with a grid; ties to even (EM-PF's 4-bit spikes)
         v[t] = m - reset_amount[t] * s     subtract   (by the spike; graded or not)
                reset_value[t] where s > 0  set
-               min(m, theta)               clamp
+               min(m, theta)               clamp      (by the spike before it is rounded to a grid)
                m                           keep
                0                           stateless
 
@@ -66,6 +67,8 @@ class Neuron(Op):
     v_init: Array
     alpha: Array | None = None
     late_current: bool = False
+    grid: float = 0.0
+    levels: int = 0
 
     def infer(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
@@ -82,6 +85,10 @@ class Neuron(Op):
             value = getattr(self, label)
             if value is not None and not np.all(np.isfinite(value)):
                 yield Diagnostic("SNN206", f"'{self.name}' (neuron): {label} holds NaN or infinity", self.loc)
+        if self.grid and (self.fire is not Fire.RELU or self.levels < 1 or not 0 < self.grid < np.inf or self.reset is Reset.SUBTRACT):
+            yield Diagnostic(
+                "SNN214", f"'{self.name}' (neuron): a grid needs a graded spike, at least 1 level, and no subtraction", self.loc
+            )
 
     @property
     def spiking(self) -> bool:

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 
 from snncompile.numerics.arithmetic import Ints, decay, multiply_shift
 
+FAR = 2**45
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
@@ -16,6 +18,11 @@ class Interval:
 
     low: Ints
     high: Ints
+
+    def __post_init__(self) -> None:
+        """Ends beyond 2**45, which no format holds, stay there: int64 never wraps."""
+        for end in ("low", "high"):
+            object.__setattr__(self, end, np.clip(getattr(self, end), -FAR, FAR))
 
     @classmethod
     def of(cls, low: ArrayLike, high: ArrayLike) -> Interval:
@@ -32,7 +39,8 @@ class Interval:
 
     def shifted(self, bits: int) -> Interval:
         """Times 2**bits."""
-        return Interval(self.low << bits, self.high << bits)
+        far = FAR >> bits
+        return Interval(np.clip(self.low, -far - 1, far + 1) << bits, np.clip(self.high, -far - 1, far + 1) << bits)
 
     def decayed(self, q: ArrayLike, bits: int) -> Interval:
         """``decay`` is monotone in x for either sign of q, so the ends map to the ends."""

@@ -123,6 +123,8 @@ def _lower_all(work: _Work, neurons: list[Neuron]) -> None:
 def _graded(work: _Work, n: Neuron) -> Graded | None:
     if not _is_graded(work.graph, n):
         return None
+    if n.grid:  # the network was trained with this grid
+        return Graded(low=0, high=n.levels, lsb=n.grid, fixed=True)
     signed = n.fire is Fire.NONE
     high = 2**work.options.payload_bits - 1
     return Graded(low=-high if signed else 0, high=high, lsb=work.peaks[n.name] / high if n.name in work.peaks else None)

@@ -142,7 +142,7 @@ def _compare_population(
         expected = np.where(np.abs(expected - payload) <= allowed, payload, expected)
         near = np.zeros(expected.shape, dtype=bool)
     else:
-        raw = mine[n.name] / whole.out_scale
+        raw = (np.maximum(m - theta, 0.0) if n.grid else mine[n.name]) / whole.out_scale
         expected = np.clip(np.rint(raw), whole.payload_min, whole.payload_max)
         near = np.abs(raw - np.floor(raw) - 0.5) <= TIE * np.maximum(np.abs(raw), 1.0)
     apart = expected != payload

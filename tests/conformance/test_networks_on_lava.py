@@ -12,7 +12,7 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from test_loops import Feedback, LoopInForward
 from torch import nn
-from written_neurons import Around, Cuba, GradedClamp, LateCuba, PerChannel
+from written_neurons import Around, Cuba, FourBit, GradedClamp, LateCuba, PerChannel
 
 import snncompile
 from snncompile.online.registry import build_network
@@ -120,7 +120,7 @@ def test_an_snntorch_loop_inside_forward_is_bit_exact():
     assert_proven(found, 2)
 
 
-@pytest.mark.parametrize("written", [PerChannel, Cuba, LateCuba, GradedClamp], ids=lambda n: n.__name__)
+@pytest.mark.parametrize("written", [PerChannel, Cuba, LateCuba, GradedClamp, FourBit], ids=lambda n: n.__name__)
 def test_other_neurons_in_a_residual_network_are_bit_exact(written):
     _, found = proof(Around(written), frames(2, 6, 6, scale=3.0))
     lava, hops = found.backends

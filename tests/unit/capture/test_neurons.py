@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from written_neurons import NEURONS, Around, Cuba, GradedClamp, HardWhere, LateCuba, LateHardReset, LateSoftReset, PerStep, SoftGe
+from written_neurons import (
+    NEURONS,
+    Around,
+    Cuba,
+    FourBit,
+    FourBitStateless,
+    GradedClamp,
+    HardWhere,
+    LateCuba,
+    LateHardReset,
+    LateSoftReset,
+    PerStep,
+    SoftGe,
+)
 
 from snncompile.capture.capture import capture
 from snncompile.capture.check import check_capture
@@ -25,7 +38,7 @@ def test_every_spelling_of_a_neuron_is_captured_as_pytorch_runs_it(neuron):
     captured = capture(model, input_shape=(2, 6, 6), steps=STEPS)
     record = check_capture(captured, model, samples())
     assert record.populations >= 2
-    assert record.spikes > 0 or neuron.__name__.startswith("Graded")
+    assert record.spikes > 0 or neuron.__name__.startswith(("Graded", "FourBit"))
     assert record.differing_spikes == 0
     assert record.membrane_error < 1e-5
 
@@ -96,3 +109,10 @@ def test_any_number_of_steps_is_captured(steps):
 
 def test_a_long_run_is_captured_from_three_steps():
     assert capture(Around(SoftGe), input_shape=(2, 6, 6), steps=1000).rolled.traced == 3
+
+
+@pytest.mark.parametrize("neuron", [FourBit, FourBitStateless], ids=lambda n: n.__name__)
+def test_a_graded_spike_that_is_rounded_keeps_its_grid(neuron):
+    n = first_neuron(neuron)
+    assert (n.fire, n.grid, n.levels) == (Fire.RELU, 0.25, 15)
+    assert n.reset is (Reset.STATELESS if neuron is FourBitStateless else Reset.CLAMP)

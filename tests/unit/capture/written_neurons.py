@@ -221,3 +221,22 @@ class Around(nn.Module):
         s = self.first(self.conv(x))
         s = self.second(self.mix(s) + s)
         return self.fc(self.pool(s).flatten(1))
+
+
+class FourBit(Spelling):
+    """EM-PF's 4-bit spikes: rounded to quarters, half to even, at most 15 of them; reset by the spike before rounding."""
+
+    def charge_fire_reset(self, v, x):
+        m = 0.5 * v + x
+        s = torch.relu(m - 0.5)
+        return torch.clamp(torch.round(4 * s), 0, 15) / 4, m - s
+
+
+class FourBitStateless(nn.Module):
+    """EM-PF's parallel neuron with 4-bit spikes."""
+
+    def forward(self, x):
+        return torch.clamp(torch.round(torch.relu(x - 0.3) * 4), 0, 15) / 4
+
+
+NEURONS += [FourBit, FourBitStateless]

@@ -52,17 +52,23 @@ def test_a_reader_that_leaves_is_no_error(bundle):
         assert child.stderr.read() == ""
 
 
+def listen():
+    """A process started in the background of a script inherits that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_export_leaves_nothing(here, number, status):
     np.savez("many.npz", x=np.zeros((20000, 1, 4, 4), np.uint8))
     arguments = [*COMMAND, "export", "weights.pt", *FOREIGN, "--data", "many.npz", "--no-lava"]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as child:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=listen) as child:  # noqa: PLW1509
         for line in child.stderr:
             if line.startswith("running the network"):
                 break
         time.sleep(0.2)
         child.send_signal(number)
         rest = child.stderr.read()
-    assert child.returncode == status
+    assert child.returncode == status, rest
     assert "Traceback" not in rest
     assert sorted(p.name for p in here.iterdir() if p.name != "__pycache__") == ["data.npz", "many.npz", "net.py", "weights.pt"]

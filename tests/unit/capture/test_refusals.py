@@ -1,0 +1,146 @@
+"""What cannot be captured faithfully is refused, with the reason and the user's line; what looks odd but is right is taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import snncompile
+from snncompile.capture.capture import capture
+from snncompile.errors import CompileError
+
+
+class Written(nn.Module):
+    """Two dense layers around a function of the user's."""
+
+    def __init__(self, function):
+        super().__init__()
+        torch.manual_seed(0)
+        self.function, self.a, self.b = function, nn.Linear(6, 8), nn.Linear(8, 3)
+        self.v, self.t = None, 0
+
+    def forward(self, x):
+        return self.function(self, x)
+
+    def lif(self, i):
+        v = torch.zeros_like(i) if self.v is None else self.v
+        m = 0.5 * v + i
+        s = (m >= 0.3).float()
+        self.v = m - 0.3 * s
+        return s
+
+
+def truth_values(net, x):
+    return net.b(net.lif(net.a(x.bool().float())))
+
+
+def whole_currents(net, x):
+    return net.b(net.lif((net.a(x) * 3).int().float()))
+
+
+def padded_with_a_half(net, x):
+    return net.b(functional.pad(net.lif(net.a(x))[:, 1:7], (1, 1), value=0.5))
+
+
+def unchanged(net, x):
+    return x
+
+
+def random(net, x):
+    return net.b(net.lif(net.a(x) + torch.randn(8)))
+
+
+def branch(net, x):
+    s = net.lif(net.a(x))
+    return net.b(s) if s.sum() > 2 else net.b(1 - s)
+
+
+def softmax(net, x):
+    return net.b(torch.softmax(net.lif(net.a(x)), dim=1))
+
+
+def quadratic(net, x):
+    i = net.a(x)
+    v = torch.zeros_like(i) if net.v is None else net.v
+    m = v * v + i
+    s = (m >= 0.3).float()
+    net.v = m * (1 - s)
+    return net.b(s)
+
+
+REFUSED = [
+    (truth_values, "SNN121", "_to_copy"),
+    (whole_currents, "SNN120", "not affine"),
+    (padded_with_a_half, "SNN121", "padding with 0.5"),
+    (unchanged, "SNN114", "is its input"),
+    (random, "SNN116", "random numbers in evaluation mode"),
+    (branch, "SNN112", "decides by the value"),
+    (softmax, "SNN121", "softmax"),
+    (quadratic, "SNN120", "no normal form"),
+]
+
+
+@pytest.mark.parametrize(("function", "code", "words"), REFUSED, ids=lambda v: getattr(v, "__name__", ""))
+def test_what_has_no_faithful_form_is_refused_at_its_line(function, code, words):
+    with pytest.raises(CompileError) as caught:
+        capture(Written(function), input_shape=(6,), steps=4)
+    assert caught.value.code == code
+    assert words in str(caught.value)
+    if code not in ("SNN114",):
+        assert "test_refusals.py:" in str(caught.value)
+    assert caught.value.diagnostics[0].help
+
+
+def test_weights_that_are_no_numbers_are_named():
+    net = Written(lambda net, x: net.b(net.lif(net.a(x))))
+    with torch.no_grad():
+        net.a.weight[0, 0] = float("nan")
+    with pytest.raises(CompileError, match=r"'a\.weight' holds NaN"):
+        capture(net, input_shape=(6,), steps=4)
+
+
+def where_on_a_float_spike(net, x):
+    i = net.a(x)
+    v = torch.zeros_like(i) if net.v is None else net.v
+    m = 0.5 * v + i
+    s = (m >= 0.3).float()
+    net.v = torch.where(s > 0, torch.zeros_like(m), m)
+    return net.b(s)
+
+
+def masked_assignment(net, x):
+    i = net.a(x)
+    v = torch.zeros_like(i) if net.v is None else net.v
+    v = 0.5 * v + i
+    s = (v >= 0.3).float()
+    v[s > 0] = 0.0
+    net.v = v
+    return net.b(s)
+
+
+def spikes_cast_to_int(net, x):
+    return net.b(net.lif(net.a(x)).int().float())
+
+
+def shuffled(net, x):
+    return net.b(net.lif(net.a(x)).view(-1, 2, 4).transpose(1, 2).reshape(-1, 8))
+
+
+@pytest.mark.parametrize("function", [where_on_a_float_spike, masked_assignment, spikes_cast_to_int, shuffled], ids=lambda f: f.__name__)
+def test_odd_spellings_that_are_right_compile_and_agree_with_pytorch(function):
+    x = np.random.default_rng(0).uniform(0, 2, (4, 1, 6))
+    compiled = snncompile.compile(Written(function), input_shape=(6,), steps=5, calibration=x)
+    assert len(compiled.result.populations) == 2
+
+
+def test_a_change_after_the_first_steps_is_seen():
+    def later(net, x):
+        net.t += 1
+        return net.b(net.lif(net.a(x) + (0.0 if net.t <= 4 else 0.2)))
+
+    captured = capture(Written(later), input_shape=(6,), steps=6)
+    assert captured.rolled.per_step
+    assert captured.rolled.traced == 6
