@@ -14,7 +14,7 @@ from snncompile.capture.recognise import Population, recognise
 from snncompile.capture.roll import Rolled, execute_rolled, roll
 from snncompile.capture.trace import trace
 from snncompile.capture.unmerge import unmerge
-from snncompile.errors import CompileError, fail
+from snncompile.errors import CompileError, InternalError, fail
 from snncompile.ir.graph import Graph, Shape
 
 SHORT, LONGER = 3, 8
@@ -38,7 +38,18 @@ def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: L
     input_shape  of one sample at one step, without batch and time axes
     steps        T, the number of time steps per sample
     layout       see ``snncompile.capture.driver``
+    raises       CompileError with the user's line; InternalError for what the capture did not foresee
     """
+    try:
+        return _capture(model, input_shape, steps, layout, name)
+    except (CompileError, InternalError, MemoryError):
+        raise
+    except Exception as e:
+        raise InternalError(f"the capture of this network failed with {type(e).__name__}: {e}; please report the network") from e
+
+
+def _capture(model: torch.nn.Module, input_shape: Shape, steps: int, layout: Layout, name: str) -> Captured:
+    """Trace, roll, recognise, emit."""
     if steps < 1:
         raise fail("SNN101", f"--steps is {steps}; a network runs at least one step")
     _finite(model)

@@ -13,7 +13,7 @@ same neuron with v = m + s * (beta' * m + c') / leak.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -145,8 +145,20 @@ def _initial(rolled: Rolled, name: str, rank: int) -> Array:
     return np.full((1,) * rank, value.flat[0]) if value.size and np.all(value == value.flat[0]) else value
 
 
+def _oriented(th: Threshold, following: Expr, state: str) -> tuple[Threshold, Expr, bool]:
+    """Look at the comparison from the side on which it grows with the membrane: H(d) = 1 - H'(-d)."""
+    p = following.products.get(th.node)
+    if th.graded or th.d.products or p is None or _proportional(th.d.lin, following.lin, state) is not None:
+        return th, following, False
+    minus = -np.ones(1)
+    turned = Expr(following.lin + p, {**following.products, th.node: p.scaled(minus)})
+    if _proportional(th.d.lin.scaled(minus), turned.lin, state) is None:
+        return th, following, False
+    return replace(th, d=th.d.scaled(minus), strict=not th.strict), turned, True
+
+
 def _with_state(th: Threshold, state: str, rolled: Rolled, ex: Expressions) -> Population:
-    following = _next(ex, state)
+    th, following, turned = _oriented(th, _next(ex, state), state)
     past = _past_spike(th, state, following, ex)
     foreign = [s for s in following.products if s not in (th.node, past)]
     if foreign:
@@ -181,7 +193,7 @@ def _with_state(th: Threshold, state: str, rolled: Rolled, ex: Expressions) -> P
         th.node, _fire(th), reset, leak, m.const, theta, amount, value, _initial(rolled, state[5:], rank),
         {a: g for a, g in m.terms.items() if a != state}, {}
     )  # fmt: skip
-    population.ports = _ports(th, kappa, state[5:], past is not None, Expr(m, {past: reset_form} if past else {}), ex)
+    population.ports = _ports(th, kappa, state[5:], past is not None, Expr(m, {past: reset_form} if past else {}), ex, turned)
     _put_on_grid(population, th, kappa, ex)
     return population
 
@@ -232,7 +244,9 @@ def _fire(th: Threshold) -> Fire:
     return Fire.RELU if th.graded else Fire.STEP_GT if th.strict else Fire.STEP_GE
 
 
-def _ports(th: Threshold, kappa: Array, state: str | None, delayed: bool, m: Expr, ex: Expressions) -> dict[str, tuple[str, float, float]]:
+def _ports(
+    th: Threshold, kappa: Array, state: str | None, delayed: bool, m: Expr, ex: Expressions, turned: bool = False
+) -> dict[str, tuple[str, float, float]]:
     """Which rolled nodes are this population's spike, membrane before and membrane after the reset."""
     ports: dict[str, tuple[str, float, float]] = {}
     scale = float(kappa.flat[0])
@@ -247,7 +261,8 @@ def _ports(th: Threshold, kappa: Array, state: str | None, delayed: bool, m: Exp
         if set(expression.products) == {th.node} and base(ex.rolled.nodes[ex.root(name)]) in THRESHOLDS:
             p = expression.products[th.node]
             if p.is_constant and expression.lin.is_constant and np.unique(p.const).size == np.unique(expression.lin.const).size == 1:
-                ports[name] = ("", float(p.const.flat[0]) * (scale if th.graded else 1.0), float(expression.lin.const.flat[0]))
+                factor, shift = float(p.const.flat[0]) * (scale if th.graded else 1.0), float(expression.lin.const.flat[0])
+                ports[name] = ("", -factor, shift + factor) if turned else ("", factor, shift)
         elif m.atoms and expression.atoms == m.atoms and same_form(expression.lin, m.lin) and set(expression.products) == set(m.products):
             ports[name] = ("m", 1.0, 0.0)
     if state is not None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, get_proxy_slot, make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from snncompile.capture.driver import Driver, pristine
 from snncompile.errors import CompileError, Location, fail
@@ -100,7 +101,7 @@ def trace(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> Trace:
     def run(*inputs: torch.Tensor) -> list[list[torch.Tensor]]:
         mode = get_proxy_mode()
         tracer = mode.tracer  # type: ignore[union-attr]
-        with _module_spans(twin, spans, lambda: len(tracer.graph.nodes)):
+        with _ConstantScalars(tracer), _module_spans(twin, spans, lambda: len(tracer.graph.nodes)):
             outs = []
             for t, value in enumerate(inputs):
                 outs.append(driver.call(twin, value, t) if driver.per_step else driver.whole(twin, value))
@@ -117,6 +118,34 @@ def trace(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> Trace:
     except Exception as e:
         raise _explain(e) from e
     return _collect(graph_module, record, marks, spans, driver, buffers)
+
+
+class _ConstantScalars(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Let Python read numbers from tensors that do not depend on the input, such as a buffer that holds the kind of reset."""
+
+    def __init__(self, tracer: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tracer = tracer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Read a constant outside the trace; everything else goes on to the tracer."""
+        if func is torch.ops.aten._local_scalar_dense.default and not self._depends_on_input(args[0]):
+            with disable_proxy_modes_tracing():
+                return func(*args)
+        return func(*args, **(kwargs or {}))
+
+    def _depends_on_input(self, value: torch.Tensor) -> bool:
+        slot = get_proxy_slot(value, self.tracer, None)
+        stack = [] if slot is None else [slot.proxy.node]
+        seen = set(stack)
+        while stack:
+            node = stack.pop()
+            if node.op == "placeholder":
+                return True
+            fresh = [n for n in node.all_input_nodes if n not in seen]
+            seen.update(fresh)
+            stack += fresh
+        return False
 
 
 def _explain(e: Exception) -> CompileError:

@@ -73,7 +73,7 @@ class _Unmerger:
     def run(self) -> Trace:
         (name,) = self.flat.inputs
         steps = self.values[name].shape[self.axis]
-        inputs = [f"{name}_{t}" for t in range(steps)]
+        inputs = [f"{name}@{t}" for t in range(steps)]
         for t, part in enumerate(inputs):
             self.nodes[part] = replace(self.flat.nodes[name], name=part, step=t)
         self.env[name] = Merged(self.axis, tuple(inputs))
@@ -175,7 +175,7 @@ class _Unmerger:
             return Merged(dim, tuple(r.name for r in found))
         parts = []
         for t, r in enumerate(found):
-            name = f"{raw.name}_{t}"
+            name = f"{raw.name}@{t}"
             self.nodes[name] = replace(
                 raw, name=name, op="unsqueeze.default", function=torch.ops.aten.unsqueeze.default, args=(r, dim), kwargs={}, step=steps[t]
             )
@@ -190,7 +190,7 @@ class _Unmerger:
         if axes != {m.axis}:
             raise self._refuse(raw, "reduces time and other axes at once")
         kept = bool(raw.args[2]) if len(raw.args) > 2 else False
-        parts = m.parts if kept else tuple(self._drop(f"{raw.name}_{t}", raw, m, t).name for t in range(len(m.parts)))
+        parts = m.parts if kept else tuple(self._drop(f"{raw.name}@{t}", raw, m, t).name for t in range(len(m.parts)))
         return Reduced(Merged(m.axis, parts), kind)
 
     def _sum(self, raw: Raw, m: Merged) -> Any:
@@ -221,7 +221,7 @@ class _Unmerger:
                 shape = list(self.values[raw.name].shape)
                 shape[axis] //= len(m.parts)
                 args = (args[0], shape, *args[2:])
-            name = f"{raw.name}_{t}"
+            name = f"{raw.name}@{t}"
             kwargs = {k: replace_leaves(v, step_of) for k, v in raw.kwargs.items()}
             self.nodes[name] = replace(raw, name=name, args=args, kwargs=kwargs, step=self.nodes[part].step)
             names.append(name)

@@ -169,3 +169,33 @@ def test_a_leaky_readout_is_a_population_that_never_fires():
     assert check_capture(captured, model, np.random.default_rng(0).uniform(0, 3, (3, 5, 8))).differing_spikes == 0
     fires = [n.fire for n in captured.graph.nodes if isinstance(n, Neuron)]
     assert fires == [Fire.STEP_GE, Fire.NONE]
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_a_multi_step_network_that_resets_itself_in_forward(mean):
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = spikingjelly_network("m")
+
+        def forward(self, x):
+            functional.reset_net(self.net)
+            y = self.net(x)
+            return y.mean(0) if mean else y
+
+    torch.manual_seed(0)
+    check(Whole(), (2, 8, 8), "TB")
+
+
+def test_python_may_read_numbers_from_buffers():
+    class Switched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.lif1 = nn.Linear(8, 12), snntorch.Leaky(beta=0.9, init_hidden=True, reset_mechanism="none", reset_delay=False)
+            self.fc2, self.lif2 = nn.Linear(12, 4), snntorch.Leaky(beta=0.5, init_hidden=True, reset_mechanism="none", reset_delay=False)
+
+        def forward(self, x):
+            return self.lif2(self.fc2(self.lif1(self.fc1(x))))
+
+    torch.manual_seed(0)
+    check(Switched(), (8,), "step")

@@ -240,3 +240,24 @@ class FourBitStateless(nn.Module):
 
 
 NEURONS += [FourBit, FourBitStateless]
+
+
+class NegativeLeak(Spelling):
+    """What leaks over changes its sign."""
+
+    def charge_fire_reset(self, v, x):
+        m = -0.5 * v + x
+        s = (m >= 0.4).float()
+        return s, m - 0.4 * s
+
+
+class InhibitoryInput(Spelling):
+    """The input lowers the membrane, the bias raises it."""
+
+    def charge_fire_reset(self, v, x):
+        m = 0.75 * v - x + 0.3
+        s = (m > 0.5).float()
+        return s, torch.where(s > 0, torch.zeros_like(m), m)
+
+
+NEURONS += [NegativeLeak, InhibitoryInput]
