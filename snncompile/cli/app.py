@@ -90,7 +90,7 @@ def _write_traceback() -> Path | None:
         return None
 
 
-class Terminated(KeyboardInterrupt):
+class Terminated(BaseException):
     """A signal asked the process to end; like Ctrl-C it passes every ``except Exception``."""
 
     def __init__(self, number: int) -> None:
