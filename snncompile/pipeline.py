@@ -13,7 +13,6 @@ from snncompile.capture.check import check_capture, predict
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.linear_ops import Input
-from snncompile.ir.neuron import Neuron
 from snncompile.mapping.schedule import Schedule, schedule
 from snncompile.passes import PassRecord, check_population_form, run_passes
 from snncompile.quantize import Options, QuantResult, quantize
@@ -161,11 +160,6 @@ def with_time_axis(x: Array, n: Input, steps: int) -> Array:
         f" or [N, {steps}, {', '.join(map(str, n.size))}]",
         help="one sample per row; put a time axis of length T behind it where the input changes from step to step",
     )
-
-
-def neurons(graph: Graph) -> list[Neuron]:
-    """The populations of a float graph."""
-    return [n for n in graph.nodes if isinstance(n, Neuron)]
 
 
 def original(compiled: Compiled, model: torch.nn.Module, x: Array, checked: int = 4) -> Original:

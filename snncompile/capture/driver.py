@@ -14,7 +14,7 @@ import copy
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 from torch.utils import _pytree as pytree
@@ -148,8 +148,3 @@ def run(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> list[torch.T
     per_step = [driver.call(twin, frame, t) for t, frame in enumerate(x)]
     outs = [torch.stack(ys) for ys in zip(*per_step, strict=True)]
     return [y.squeeze(1 + driver.time_axis) for y in outs] if driver.sliced else outs
-
-
-def batches(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    """Split (N, ...) along the first axis."""
-    yield from cast("Any", x).split(size)

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from snncompile.capture.driver import LAYOUTS, Layout
 from snncompile.errors import CompileError, Location, fail
+from snncompile.files import check_file
 from snncompile.online import build_network, is_checkpoint, list_networks
 from snncompile.online.checkpoint import checkpoint_from
 
@@ -146,26 +147,6 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as e:
         raise fail("SNN003", f"cannot read {path}: {e.strerror}") from e
-
-
-def check_file(path: Path) -> None:
-    """Raise SNN001 with the nearest names if there is no such file, SNN002 if it is a folder."""
-    try:
-        if path.is_file():
-            return
-        folder, exists = path.is_dir(), path.exists()
-        siblings = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else None
-    except OSError as e:
-        raise fail("SNN003", f"cannot read {path}: {e.strerror}") from e
-    if exists:
-        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".pt", ".pth", ".ckpt", ".npz")) if folder else []
-        way_out = f"name a file in it: {', '.join(str(path / n) for n in inside[:3])}" if inside else None
-        raise fail("SNN002", f"{path} is {'a folder' if folder else 'not a regular file'}, expected a file", help=way_out)
-    if siblings is None:
-        raise fail("SNN001", f"{path} does not exist", notes=[f"there is no folder {path.parent}"])
-    near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.65)
-    way_out = f"did you mean {' or '.join(str(path.parent / n) for n in near)}?" if near else None
-    raise fail("SNN001", f"{path} does not exist", help=way_out)
 
 
 def _unpickle(path: Path, raw: bytes, trust_pickle: bool) -> object:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snncompile.cli import paths
+from snncompile import files
 from snncompile.errors import CompileError, fail
 
 Array = npt.NDArray[Any]
@@ -43,8 +43,8 @@ def load_data(path: Path, shape: tuple[int, ...], steps: int) -> Data:
     Errors  SNN001 to SNN003 no such file; SNN020 not an .npz; SNN021 no x; SNN022 shape; SNN023 not numbers; SNN024 NaN or infinity;
             SNN025 empty; SNN026 labels
     """
-    paths.check_file(path)
-    raw = paths.read(path)
+    files.check_file(path)
+    raw = files.read(path)
     arrays = _arrays(path, raw)
     if "x" not in arrays:
         names = ", ".join(f"{k} {list(v.shape)}" for k, v in arrays.items()) or "nothing"

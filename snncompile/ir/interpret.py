@@ -155,9 +155,4 @@ def reset(n: Neuron, m: Array, s: Array, t: int) -> Array:
     return m if n.reset is Reset.KEEP else np.zeros_like(m)
 
 
-def spiking_references(graph: Graph) -> list[str]:
-    """References of every population's payload and membrane, in order."""
-    return [ref for n in graph.of(Neuron) for ref in (n.name, f"{n.name}.v")]
-
-
-__all__ = ["average", "evaluate_stateless", "fire", "interpret", "node_of", "port_of", "reset", "spiking_references"]
+__all__ = ["average", "evaluate_stateless", "fire", "interpret", "node_of", "port_of", "reset"]

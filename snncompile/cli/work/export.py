@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from snncompile import pipeline
+from snncompile import files, pipeline
 from snncompile.backends.bundle import Bundle, check_destination, open_draft
 from snncompile.backends.lava.interpreter import find_interpreter
-from snncompile.cli import paths, show
+from snncompile.cli import show
 from snncompile.cli.data import check_labels
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
@@ -73,7 +73,7 @@ def export(request: Request) -> int:
     destination = request.destination
     for path in (request.model, request.data, request.calibration):
         if path is not None:
-            paths.check_file(path)
+            files.check_file(path)
     check_destination(destination)
     target = load_target(request.target)
     backends = [] if request.no_lava or target.executor != "lava" else ["lava"]

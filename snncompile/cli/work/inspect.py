@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from snncompile import files
 from snncompile.backends.bundle import is_bundle, read_bundle
-from snncompile.cli import paths, show
+from snncompile.cli import show
 from snncompile.cli.progress import Progress
 from snncompile.cli.work.request import ModelOptions
 from snncompile.errors import fail
@@ -41,7 +42,7 @@ def inspect(request: Request) -> int:
             stage, graph, ledger = _bundle(request.path, request.stage)
         else:
             if request.path is not None:
-                paths.check_file(request.path)
+                files.check_file(request.path)
             from snncompile.cli.work.inspect_model import stages  # noqa: PLC0415 - torch, which bundles do without
 
             stage, graph, ledger = stages(request, progress)

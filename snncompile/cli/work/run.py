@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from snncompile import files
 from snncompile.backends.bundle import Bundle, read_bundle
 from snncompile.backends.lava.backend import run_plan
-from snncompile.cli import paths, show
+from snncompile.cli import show
 from snncompile.cli.progress import Progress
 from snncompile.cli.work.request import bundle_data
 from snncompile.errors import InternalError, fail
@@ -29,7 +30,7 @@ SHOWN = 10
 
 def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout: float, as_json: bool, quiet: bool) -> int:
     """Run the command; the exit status."""
-    paths.check_file(data)
+    files.check_file(data)
     started = time.monotonic()
     with Progress(quiet=quiet) as progress:
         progress.phase("reading the bundle")

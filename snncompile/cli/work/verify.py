@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snncompile import pipeline
+from snncompile import files, pipeline
 from snncompile.backends.bundle import Bundle, read_bundle
-from snncompile.cli import paths, show
+from snncompile.cli import show
 from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
@@ -40,7 +40,7 @@ def verify(request: Request) -> int:
     """Run the command; the exit status."""
     for path in (request.against, request.data):
         if path is not None:
-            paths.check_file(path)
+            files.check_file(path)
     with Progress(quiet=request.quiet) as progress:
         progress.phase("reading the bundle")
         bundle = read_bundle(request.bundle)
