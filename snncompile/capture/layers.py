@@ -121,17 +121,19 @@ def _batch_norm(raw: Raw, b: Builder) -> list[Layer]:
             raise b.impossible(
                 raw, "batch norm normalises with the statistics of the batch", "call model.eval(), with track_running_stats=True"
             )
-    _fixed(raw, b, mean, var)
-    rank = len(b.shape(raw.name))
-    scale = 1.0 / np.sqrt(np.asarray(number(var)) + eps)
-    factor = scale if gamma is None else np.asarray(number(gamma)) * scale
-    shift = -np.asarray(number(mean)) * factor + (0.0 if beta is None else np.asarray(number(beta)))
-    grow = (1, -1, *(1,) * (rank - 1))
-    return [
-        Layer(
-            x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor.reshape(grow), shift=shift.reshape(grow))
-        )
-    ]
+    if _is_value(mean) or _is_value(var):
+        raise b.impossible(raw, "batch norm normalises with statistics of the input", "call model.eval(), with track_running_stats=True")
+    tail = (1,) * (len(b.shape(raw.name)) - 1)
+
+    def rows(leaf: Any, default: float) -> Array:
+        """A parameter per channel as (1 | T, C, 1, 1): a network may have a batch norm for every step."""
+        value = number(leaf)
+        channels = np.full((1, 1), default) if value is None else value.reshape(-1, value.shape[-1])
+        return channels.reshape(*channels.shape, *tail)
+
+    factor = rows(gamma, 1.0) / np.sqrt(rows(var, 1.0) + eps)
+    shift = rows(beta, 0.0) - rows(mean, 0.0) * factor
+    return [Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor, shift=shift))]
 
 
 def _avg_pool(raw: Raw, b: Builder) -> list[Layer]:

@@ -70,7 +70,7 @@ def roll(trace: Trace, folded: Trace, constants: Values, values: Values) -> Roll
     body = _first_repeated([[raw.op for raw in raws] for raws in lists])
     index = {raw.name: (t, i) for t, raws in enumerate(lists) for i, raw in enumerate(raws)}
     inputs = {name: t for t, name in enumerate(folded.inputs)}
-    matcher = _Matcher(lists, index, inputs, body)
+    matcher = _Matcher(lists, index, inputs, body, places(folded))
     for t in range(body + 1, count):
         matcher.compare(t, last=t == count - 1)
     for t in reversed(range(body)):
@@ -88,8 +88,10 @@ def _first_repeated(ops: list[list[str]]) -> int:
 class _Matcher:
     """Compares the argument lists of step ``t`` with those of the body step, leaf by leaf."""
 
-    def __init__(self, lists: list[list[Raw]], index: dict[str, tuple[int, int]], inputs: dict[str, int], body: int) -> None:
-        self.lists, self.index, self.inputs, self.body = lists, index, inputs, body
+    def __init__(
+        self, lists: list[list[Raw]], index: dict[str, tuple[int, int]], inputs: dict[str, int], body: int, place: dict[str, str]
+    ) -> None:
+        self.lists, self.index, self.inputs, self.body, self.places = lists, index, inputs, body, place
         self.varying: dict[tuple[int, int], dict[int, Any]] = {}
         self.pairs: dict[int, list[tuple[Raw, Raw]]] = {body: [(r, r) for r in lists[body]]}
         self.crossing: dict[str, str] = {}  # a node of the step before the body that the body reads, and its counterpart in the body
@@ -117,9 +119,8 @@ class _Matcher:
             raise self._differ(longer[min(len(ours), len(theirs))], longer[min(len(ours), len(theirs))], t)
 
     def _constants_of_last(self, ours: list[Raw], theirs: list[Raw], t: int) -> None:
-        keys = [[(r.op, r.module, str(r.loc)) for r in rs] for rs in (ours, theirs)]
         self.pairs[t] = []
-        for block in difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_matching_blocks():
+        for block in _common(ours, theirs, self.places):
             for k in range(block.size):
                 a, b = ours[block.a + k], theirs[block.b + k]
                 self.pairs[t].append((a, b))
@@ -235,9 +236,33 @@ def align(trace: Trace, body: int, early: int = 0) -> dict[str, Raw]:
     """For the body step's nodes, their counterparts in an early step of the unfolded trace, by longest common subsequence."""
     first = [r for r in trace.nodes.values() if r.step == early and r.op != "input"]
     later = [r for r in trace.nodes.values() if r.step == body and r.op != "input"]
-    keys = [[(r.op, r.module, str(r.loc)) for r in rs] for rs in (first, later)]
-    blocks = difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_matching_blocks()
+    blocks = _common(first, later, places(trace))
     return {later[b.b + k].name: first[b.a + k] for b in blocks for k in range(b.size)}
+
+
+def places(trace: Trace) -> dict[str, str]:
+    """By module path, the place that it has in a step: a module that only one step runs (a batch norm per step) shares its siblings'.
+
+    ``act.bn.0`` of step 0 and ``act.bn.1`` of step 1 both stand at ``act.bn.*``.
+    """
+    seen: dict[str, set[int]] = {}
+    for raw in trace.nodes.values():
+        parts = raw.module.split(".")
+        for depth in range(1, len(parts) + 1):
+            seen.setdefault(".".join(parts[:depth]), set()).add(raw.step)
+    several = len({step for steps in seen.values() for step in steps}) > 1
+    found: dict[str, str] = {}
+    for path in sorted(seen):  # parents first
+        above, _, last = path.rpartition(".")
+        own = "*" if several and len(seen[path]) == 1 else last
+        found[path] = f"{found[above]}.{own}" if above else own
+    return found
+
+
+def _common(first: list[Raw], later: list[Raw], place: Mapping[str, str]) -> list[difflib.Match]:
+    """Runs of operations that two steps share: the same operation, line and place among the modules."""
+    keys = [[(r.op, place[r.module], str(r.loc)) for r in raws] for raws in (first, later)]
+    return difflib.SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_matching_blocks()
 
 
 def _initial_values(rolled: Rolled, trace: Trace, constants: Values, values: Values, body: int) -> dict[str, torch.Tensor]:
