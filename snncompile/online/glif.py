@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from snncompile.errors import fail
 from snncompile.online.hdlif import too_many_steps
-from snncompile.online.multistep import LoopedNeuron, OverTime
+from snncompile.online.multistep import LoopedNeuron, OverTime, SequenceNetwork
 from snncompile.online.registry import register_network
 from snncompile.online.resnet import BlockPlan, block_plans, initialise_convolutions
 from snncompile.online.stack import check_classes
@@ -96,7 +96,7 @@ class GLIFBlock(nn.Module):
         return y
 
 
-class GLIFResNet(nn.Module):
+class GLIFResNet(SequenceNetwork):
     """Post-activation residual network of gated neurons; the head is one linear map, or two with nothing between them, without biases.
 
     Calling and shapes as ``TETVGG``

@@ -11,6 +11,13 @@ from torch.nn import functional
 from snncompile.errors import fail
 
 
+class SequenceNetwork(nn.Module):
+    """A network that takes all steps of a sample in one call and returns the logits of all steps.
+
+    Calling  ``net(x)``, x [T,B,C,H,W]; y [T,B,num_classes]; the decision is the argmax of the mean over t; nothing is kept between calls
+    """
+
+
 class LoopedNeuron(nn.Module):
     """A neuron whose forward runs over the time axis; its states live in that call alone, and stay in the graph.
 
@@ -60,10 +67,18 @@ def tet_loss(logits: Tensor, labels: Tensor, *, lamb: float = 0.05, target: floa
 
 
 def through_time(
-    net: nn.Module, frames: Tensor, labels: Tensor, optimiser: torch.optim.Optimizer, *, lamb: float = 0.05, shortcut: float = 1.0
+    net: nn.Module,
+    frames: Tensor,
+    labels: Tensor,
+    optimiser: torch.optim.Optimizer,
+    *,
+    lamb: float = 0.05,
+    shortcut: float = 1.0,
+    each_step: bool = True,
 ) -> tuple[Tensor, float]:
     """One batch of back-propagation through time: mean logits [B,classes] and the loss; memory grows with T.
 
+    ``each_step`` TET's loss of every step; else the cross-entropy of the mean logits (STBP), ``lamb`` unused
     ``shortcut``  weight of the auxiliary heads' losses, if the network has such heads; let it fall to 0 over the epochs
 
     Shapes   frames [T,B,C,H,W]; net(frames) is [T,B,classes]
@@ -73,9 +88,9 @@ def through_time(
         raise fail("SNN731", "a sample without time steps has no decision", help="give at least one frame")
     optimiser.zero_grad(set_to_none=True)
     logits = net(frames)
-    loss = tet_loss(logits, labels, lamb=lamb)
-    for auxiliary in getattr(net, "auxiliary", []):
-        loss = loss + shortcut * tet_loss(auxiliary, labels, lamb=lamb)
+    loss = torch.zeros((), device=logits.device)
+    for weight, y in [(1.0, logits), *((shortcut, auxiliary) for auxiliary in getattr(net, "auxiliary", []))]:
+        loss = loss + weight * (tet_loss(y, labels, lamb=lamb) if each_step else functional.cross_entropy(y.mean(0), labels))
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return logits.detach().mean(0), float(loss.detach())

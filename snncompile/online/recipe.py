@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,31 @@ import torch
 from snncompile.errors import CompileError
 from snncompile.online.console import log
 from snncompile.online.data import load_mnist
-from snncompile.online.trainer import TrainConfig, Trainer
+from snncompile.online.speech import load_fsdd
+from snncompile.online.trainer import Images, TrainConfig, Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """How to read a data set: ``load(folder, split)``, the largest value of a sample, and what the folder holds."""
+
+    load: Callable[[Path, str], Images]
+    high: int
+    holds: str
+
+
+DATASETS = {
+    "MNIST": DataSet(load_mnist, 255, "MNIST's four idx .gz files"),
+    "Fashion-MNIST": DataSet(load_mnist, 255, "Fashion-MNIST's four idx .gz files"),
+    "FSDD": DataSet(load_fsdd, 1, "fsdd_8khz_int16.npz"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What one example trains, and the defaults of its options; units as in ``TrainConfig``.
 
-    dataset    name for the record; FOLDER holds its four gzipped idx files
+    dataset    one of ``DATASETS``, which also says what FOLDER holds
     arch       registered network; where ``arch_args`` has "steps" it follows the option --steps
     methods    training methods to choose from, the default first
     """
@@ -45,7 +63,8 @@ class Recipe:
         ) -> None:  # fmt: skip
             torch.set_num_threads(threads)
             try:
-                test = load_mnist(data, "test")
+                source = DATASETS[self.dataset]
+                test = source.load(data, "test")
                 if images_out is not None:
                     np.savez_compressed(images_out, x=test[0][:256].numpy(), y=test[1][:256].numpy())
                     return
@@ -66,15 +85,15 @@ class Recipe:
                 )
                 arch_args = self.arch_args | ({"steps": steps} if "steps" in self.arch_args else {})
                 facts = {"dataset": self.dataset, "command": command}
-                trainer = Trainer(arch=self.arch, arch_args=arch_args, config=config, out=out, facts=facts)
-                checkpoint = trainer.fit(load_mnist(data, "train"), test)
+                trainer = Trainer(arch=self.arch, arch_args=arch_args, config=config, out=out, facts=facts, high=source.high)
+                checkpoint = trainer.fit(source.load(data, "train"), test)
             except CompileError as error:
                 raise click.ClickException(str(error)) from error
-            log(f"last epoch: {100 * checkpoint.training['test_accuracy']:.2f} % of {len(test[0])} test images")
+            log(f"last epoch: {100 * checkpoint.training['test_accuracy']:.2f} % of {len(test[0])} test samples")
 
         path = click.Path(path_type=Path)
         options = [
-            click.Option(["--data"], type=path, required=True, help=f"folder with {self.dataset}'s four idx .gz files"),
+            click.Option(["--data"], type=path, required=True, help=f"folder with {DATASETS[self.dataset].holds}"),
             click.Option(["--epochs"], default=self.epochs, show_default=True),
             click.Option(["--steps"], default=self.steps, show_default=True, help="T, time steps per image"),
             click.Option(["--batch-size"], default=self.batch_size, show_default=True),
@@ -91,5 +110,5 @@ class Recipe:
                 ["--images-out"], type=path, help="write the first 256 test images here (.npz: x uint8, y int64) and stop"
             ),
         ]  # fmt: skip
-        text = "Train on all training images, test on all test images after every epoch; best and last checkpoint are kept."
+        text = "Train on all training samples, test on all test samples after every epoch; best and last checkpoint are kept."
         return click.Command("train", callback=main, params=list(options), help=text)

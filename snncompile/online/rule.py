@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snncompile.errors import CompileError, fail
+from snncompile.online.multistep import SequenceNetwork
 from snncompile.online.state import ResettableNetwork
 
 
@@ -18,11 +19,14 @@ from snncompile.online.state import ResettableNetwork
 class Rule:
     """What happens at the time steps of a batch.
 
-    each_step   the optimiser runs at every step that learns, instead of once per batch
+    kind        "online": backward at every step that learns; "through_time": one backward through all steps (``multistep``), for
+                comparison; "tandem": every layer follows its teacher's (``ltl``)
+    each_step   online: the optimiser runs at every step that learns, instead of once per batch; through time: a loss at every step
     sampled     only K randomly drawn steps learn, the others only run
     stop        the batch ends at its last learning step
     """
 
+    kind: str = "online"
     each_step: bool = False
     sampled: bool = False
     stop: bool = False
@@ -45,6 +49,9 @@ RULES: dict[str, Rule] = {
     "OSR_O": Rule(each_step=True),
     "EMPF": Rule(each_step=True),
     "EMPF_R": Rule(sampled=True, stop=True),
+    "LTL": Rule("tandem"),
+    "TET": Rule("through_time", each_step=True),
+    "STBP": Rule("through_time"),
 }
 """The ending _A sums the gradient over the steps of a batch, _O applies it at each step, _K learns at K random steps, _R (random
 back-propagation over one step) at K = 1 random step, with nothing run after it."""
@@ -132,9 +139,20 @@ def direct_coding(images: Tensor, steps: int) -> Iterable[Tensor]:
     return repeat(images, steps)
 
 
+def time_steps(samples: Tensor, steps: int) -> Iterable[Tensor]:
+    """The inputs of T time steps, [B,C,H,W] each: an image [B,C,H,W] is shown at every one, a sequence [B,T,C,H,W] in its order."""
+    return direct_coding(samples, steps) if samples.dim() == 4 else samples.unbind(1)
+
+
 @torch.no_grad()
 def summed_logits(net: nn.Module, frames: Iterable[Tensor]) -> Tensor:
     """The readout: the sum over t of the step's logits, [B,classes] (SNN731 no frame at all)."""
+    if isinstance(net, SequenceNetwork):
+        sequence = list(frames)
+        if not sequence:
+            raise no_steps()
+        logits: Tensor = net(torch.stack(sequence))
+        return logits.sum(0)
     total: Tensor | None = None
     for t, frame in enumerate(frames):
         logits = advance(net, frame, t == 0)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snncompile.errors import fail
 from snncompile.online.asgl import ASGLNeuron
-from snncompile.online.multistep import LoopedNeuron, OverTime
+from snncompile.online.multistep import LoopedNeuron, OverTime, SequenceNetwork
 from snncompile.online.registry import register_network
 from snncompile.online.resnet import initialise_convolutions
 from snncompile.online.stack import build_stack, check_classes
@@ -35,7 +35,7 @@ class HardLIF(LoopedNeuron):
         return s, ((1 - s) * u,)
 
 
-class TETVGG(nn.Module):
+class TETVGG(SequenceNetwork):
     """Convolution (with bias) - bn - LIF stages, average pooling of spikes, a linear classifier of every step.
 
     Calling  ``net(x)`` with all steps at once; the decision is the argmax of the mean over t

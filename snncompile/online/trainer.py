@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from snncompile.errors import fail
 from snncompile.online.checkpoint import Checkpoint, save_checkpoint
 from snncompile.online.console import log, progress
 from snncompile.online.data import random_shift
+from snncompile.online.ltl import LTLStudent, LTLTeacher, ltl_batch
+from snncompile.online.multistep import SequenceNetwork, through_time
 from snncompile.online.ots import OTSLIF, calibrate_thresholds
 from snncompile.online.registry import build_network
-from snncompile.online.rule import METHODS, RULES, direct_coding, summed_logits, train_batch
+from snncompile.online.rule import METHODS, RULES, summed_logits, time_steps, train_batch
+from snncompile.online.teacher import train_teacher
 
 CALIBRATION_BATCHES = 8
 
 Images = tuple[Tensor, Tensor]
-"""Images [N,C,H,W] uint8 and labels [N] int64."""
+"""Images [N,C,H,W] or sequences [N,T,C,H,W], uint8, and labels [N] int64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """How to train. Units: lr per optimiser step, shift in pixels, steps in time steps; ``mse`` is the a of ``step_loss``.
 
-    ``learning_steps`` is K, the number of randomly drawn time steps that learn in each batch, of the methods that draw them.
+    ``learning_steps`` is K, the number of randomly drawn time steps that learn in each batch, of the methods that draw them;
+    ``teacher_epochs`` how long LTL's teacher learns before its student; the last quarter of the student's steps learns.
 
     Errors   SNN730 a value out of range
     """
@@ -38,6 +44,7 @@ class TrainConfig:
     steps: int = 6
     learning_steps: int = 1
     epochs: int = 12
+    teacher_epochs: int = 1
     batch_size: int = 64
     optimiser: str = "adam"
     lr: float = 2e-3
@@ -49,7 +56,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check every value; all mistakes are reported at once."""
-        notes = [f"{name} must be at least 1" for name in ("steps", "epochs", "batch_size") if getattr(self, name) < 1]
+        notes = [f"{name} must be at least 1" for name in ("steps", "epochs", "teacher_epochs", "batch_size") if getattr(self, name) < 1]
         if self.method not in METHODS:
             notes.append(f"method must be one of {', '.join(METHODS)}, is {self.method!r}")
         if not 1 <= self.learning_steps <= max(self.steps, 1):
@@ -64,10 +71,11 @@ class TrainConfig:
 
 @dataclass(kw_only=True)
 class Trainer:
-    """Train the registered network ``arch`` on images shown unchanged at every time step.
+    """Train the registered network ``arch`` on images shown unchanged at every time step, or on sequences of T steps.
 
     The best checkpoint so far (by test accuracy) lies at ``out``; the newest at ``out`` with ``.last`` before the suffix, written after
-    every epoch, also when the run is interrupted. ``facts`` go into the checkpoint's ``training`` record.
+    every epoch, also when the run is interrupted. ``facts`` go into the checkpoint's ``training`` record; ``high`` is the largest value
+    that the data may hold (255 of a pixel, 1 of a spike).
     """
 
     arch: str
@@ -75,6 +83,8 @@ class Trainer:
     config: TrainConfig
     out: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    high: int = 255
+    teacher: LTLTeacher | None = field(default=None, init=False)
 
     def fit(self, train: Images, test: Images) -> Checkpoint:
         """Run all epochs and return the last checkpoint, with its measured test accuracy in ``training["test_accuracy"]``."""
@@ -85,6 +95,10 @@ class Trainer:
         batches = math.ceil(len(train[0]) / cfg.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, cfg.epochs * batches)
         order = torch.Generator().manual_seed(cfg.seed)
+        self._check_length(train)
+        if RULES[cfg.method].kind == "tandem":
+            self.teacher, fit = train_teacher(net, lambda: self._batches(train, order, "teacher"), cfg.teacher_epochs, cfg.lr)
+            log(f"teacher: {100 * fit:.2f} % of the training images in its last epoch, while it learned")
         best, began = -1.0, time.monotonic()
         history: list[dict[str, float]] = []
         try:
@@ -121,23 +135,53 @@ class Trainer:
         order: torch.Generator,
         epoch: int,
     ) -> tuple[float, float]:
-        cfg = self.config
         net.train()
         loss_sum, right = 0.0, 0
-        shuffled = torch.randperm(len(train[0]), generator=order)
-        for index in progress(torch.split(shuffled, cfg.batch_size), f"epoch {epoch}/{cfg.epochs}"):
-            x = random_shift(train[0][index], cfg.shift, order).to(cfg.device).float().contiguous(memory_format=torch.channels_last)
-            y = train[1][index].to(cfg.device)
-            frames = direct_coding(x, cfg.steps)
-            rule = RULES[cfg.method]
-            learning = rule.draw(cfg.steps, cfg.learning_steps, order)
-            logits, loss = train_batch(
-                net, frames, y, optimiser, steps=cfg.steps, online=rule.each_step, mse=cfg.mse, learning=learning, stop=rule.stop
-            )
+        for x, y in self._batches(train, order, f"epoch {epoch}/{self.config.epochs}"):
+            logits, loss = self._learn(net, x, y, optimiser, order)
             schedule.step()
-            loss_sum += loss * len(index)
+            loss_sum += loss * len(y)
             right += int((logits.argmax(1) == y).sum())
         return loss_sum / len(train[0]), right / len(train[0])
+
+    def _batches(self, train: Images, order: torch.Generator, title: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of the training set in random order, on the device."""
+        cfg = self.config
+        shuffled = torch.randperm(len(train[0]), generator=order)
+        for index in progress(torch.split(shuffled, cfg.batch_size), title):
+            x = train[0][index]
+            if x.dim() == 4:
+                x = random_shift(x, cfg.shift, order)
+                yield x.to(cfg.device).float().contiguous(memory_format=torch.channels_last), train[1][index].to(cfg.device)
+            else:
+                yield x.to(cfg.device).float(), train[1][index].to(cfg.device)
+
+    def _learn(
+        self, net: nn.Module, x: Tensor, y: Tensor, optimiser: torch.optim.Optimizer, order: torch.Generator
+    ) -> tuple[Tensor, float]:
+        """One batch by the method's rule: the readout's logits [B,classes], and the loss."""
+        cfg = self.config
+        rule = RULES[cfg.method]
+        frames = time_steps(x, cfg.steps)
+        if rule.kind == "through_time":
+            sequence = torch.stack(list(frames))
+            return through_time(net, sequence, y, optimiser, lamb=cfg.mse, each_step=rule.each_step)
+        if self.teacher is not None and isinstance(net, LTLStudent):
+            warm = cfg.steps - max(1, cfg.steps // 4)
+            scores = ltl_batch(net, self.teacher, x, y, optimiser, steps=cfg.steps, warm=warm)
+            return scores, float(functional.cross_entropy(scores / sum(range(warm + 1, cfg.steps + 1)), y))
+        learning = rule.draw(cfg.steps, cfg.learning_steps, order)
+        return train_batch(
+            net, frames, y, optimiser, steps=cfg.steps, online=rule.each_step, mse=cfg.mse, learning=learning, stop=rule.stop
+        )
+
+    def _check_length(self, train: Images) -> None:
+        """Sequences must have the T of the configuration, and are not shifted (SNN730)."""
+        cfg, shape = self.config, list(train[0].shape)
+        if len(shape) == 5 and shape[1] != cfg.steps:
+            raise fail("SNN730", f"the sequences have {shape[1]} time steps, the configuration has T = {cfg.steps}")
+        if len(shape) == 5 and (cfg.shift or RULES[cfg.method].kind == "tandem"):
+            raise fail("SNN730", "sequences can neither be shifted nor shown to a teacher", help="set shift to 0 and choose another method")
 
     def _settle(self, net: nn.Module, train: Images) -> None:
         """Fix what followed the batch in training, from the first training images: OTS's thresholds."""
@@ -150,7 +194,8 @@ class Trainer:
         self, net: nn.Module, train: Images, test: Images, history: list[dict[str, float]], seconds: float, *, interrupted: bool = False
     ) -> Checkpoint:
         cfg = self.config
-        one_image = train[0][:1].to(cfg.device).float()
+        one = train[0][:1].to(cfg.device).float()
+        layout = "TB" if isinstance(net, SequenceNetwork) else "step"
         training = self.facts | asdict(cfg) | {"train_samples": len(train[0]), "test_samples": len(test[0])}
         training |= {"history": list(history), "seconds": round(seconds, 1), "torch": str(torch.__version__), "interrupted": interrupted}
         if history and not interrupted:
@@ -160,9 +205,9 @@ class Trainer:
             arch_args=self.arch_args,
             method=cfg.method,
             steps=cfg.steps,
-            input={"shape": list(train[0].shape[1:]), "layout": "step", "dtype": "uint8", "low": 0, "high": 255},
-            readout="sum",
-            classes=summed_logits(net.eval(), direct_coding(one_image, 1)).shape[1],
+            input={"shape": list(train[0].shape[-3:]), "layout": layout, "dtype": "uint8", "low": 0, "high": self.high},
+            readout="mean" if RULES[cfg.method].kind != "online" else "sum",
+            classes=summed_logits(net.eval(), time_steps(one, cfg.steps)).shape[1],
             training=training,
             state_dict=net.state_dict(),
         )
@@ -180,7 +225,7 @@ def evaluate(net: nn.Module, test: Images, steps: int, device: str = "cpu", batc
     net.eval()
     right = 0
     for x, y in zip(torch.split(test[0], batch_size), torch.split(test[1], batch_size), strict=True):
-        logits = summed_logits(net, direct_coding(x.to(device).float(), steps))
+        logits = summed_logits(net, time_steps(x.to(device).float(), steps))
         right += int((logits.argmax(1).cpu() == y).sum())
     return right / len(test[0])
 

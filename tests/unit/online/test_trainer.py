@@ -65,16 +65,52 @@ RESNET = PLAIN | {"widths": [4], "depths": [1]}
         ("EMPF", "empf_vgg", VGG | {"steps": 2, "float_first": True}),
         ("EMPF_R", "empf_resnet", RESNET | {"steps": 2}),
         ("OSR_A", "osr_vgg", VGG | {"steps": 2}),
+        ("TET", "tet_vgg", VGG | {"shortcuts": [0]}),
+        ("STBP", "tet_vgg", VGG | {"neuron": "asgl"}),
+        ("LTL", "ltl_vgg", PLAIN | {"config": [[6, 1]], "hidden": [16], "input_size": [6, 6]}),
     ],
 )
 def test_every_method_learns_to_tell_bars(tmp_path, method, arch, arch_args):
-    made = Trainer(arch=arch, arch_args=arch_args, config=replace(CONFIG, method=method), out=tmp_path / "model.pt")
+    longer = {"steps": 8, "epochs": 6} if method == "LTL" else {}
+    made = Trainer(arch=arch, arch_args=arch_args, config=replace(CONFIG, method=method, **longer), out=tmp_path / "model.pt")
     test = bars(40, 1)
     checkpoint = made.fit(bars(128, 0), test)
     assert checkpoint.training["test_accuracy"] >= 0.85
     loaded = load_checkpoint(last_path(tmp_path / "model.pt"))
     assert (loaded.arch, loaded.method) == (arch, method)
+    assert loaded.input["layout"] == ("TB" if method in ("TET", "STBP") else "step")
+    assert loaded.readout == ("mean" if method in ("TET", "STBP", "LTL") else "sum")
     assert evaluate(loaded.build(), test, loaded.steps) == loaded.training["test_accuracy"]
+
+
+def moving_bars(count, seed):  # class 0 runs down, class 1 up: no single step tells them apart
+    y = torch.randint(0, 2, (count,), generator=torch.Generator().manual_seed(seed))
+    x = torch.zeros(count, 4, 1, 6, 6, dtype=torch.uint8)
+    for sample, label in zip(x, y, strict=True):
+        for t in range(4):
+            sample[t if label == 0 else 3 - t, 0, t + 1] = 1
+    return x, y
+
+
+@pytest.mark.parametrize(("method", "arch"), [("OTTT_A", "ottt_vgg"), ("TET", "tet_vgg")])
+def test_a_network_learns_from_sequences(tmp_path, method, arch):
+    config = replace(CONFIG, method=method, steps=4, epochs=4, shift=0)
+    arguments = {k: v for k, v in VGG.items() if k not in ("mean", "std")} | {"config": [6, 6]}
+    made = Trainer(arch=arch, arch_args=arguments, config=config, out=tmp_path / "model.pt", high=1)
+    test = moving_bars(40, 1)
+    last = made.fit(moving_bars(96, 0), test)
+    assert last.training["test_accuracy"] >= 0.9
+    assert (last.input["shape"], last.input["high"]) == ([1, 6, 6], 1)
+    assert evaluate(last.build(), test, 4) == last.training["test_accuracy"]
+
+
+def test_sequences_that_do_not_fit_the_method_are_refused(tmp_path):
+    for changes in ({"steps": 3, "shift": 0}, {"steps": 4, "shift": 1}, {"steps": 4, "shift": 0, "method": "LTL"}):
+        with pytest.raises(CompileError) as caught:
+            trainer(tmp_path, replace(CONFIG, **changes)).fit(moving_bars(8, 0), moving_bars(8, 1))
+        assert caught.value.code == "SNN730"
+    with pytest.raises(CompileError, match="LTL trains the layers of an LTLStudent"):
+        trainer(tmp_path, replace(CONFIG, method="LTL")).fit(bars(8, 0), bars(8, 1))
 
 
 def test_best_and_last_checkpoint_hold_the_accuracy_they_were_measured_at(tmp_path):
