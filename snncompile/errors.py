@@ -4,6 +4,7 @@ Every message a user can cause carries a stable code ``SNNxyz``, the hundreds na
 
     0xx command line and files    1xx capture          2xx passes and graph     3xx quantisation
     4xx mapping and targets       5xx Lava guest       6xx verification         7xx training kit
+    8xx on-chip learning
 """
 
 from __future__ import annotations

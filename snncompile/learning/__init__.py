@@ -1,0 +1,1 @@
+"""On-chip learning: three-factor rules, their integer engine, and the programs that keep learning on the chip."""

@@ -1,0 +1,288 @@
+"""The integer learning engine: what a plastic synapse on the chip does, bit for bit, in plain NumPy.
+
+One hardware step of a plastic dense synapse, and at the end of every epoch its learning:
+
+    output[t]  = the accumulator of step t - 1;   accumulator = (W @ s) << exponent         W as it was before this step's learning
+    trace      = round(exp(-1/tau) * trace), then + impulse where a spike came, clipped to 0..2**7 - 1
+    product    = clip((mantissa * product of factors >> max(0, bits of the factors + 4 - 15)) << (exponent + 7))
+    variable   = clip(round((variable << 7 + sum of products) / 2**7))
+
+Both roundings are stochastic with one random number for all traces or all synapses: up where the fraction is larger. Source: measured
+on lava-nc 0.10.0 (PyLearningDenseModelBitApproximate); the widths are the target's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from snncompile.learning.rule import SYNAPTIC, TRACES, Factor, Product, Rule
+from snncompile.learning.widths import Widths
+
+Ints = npt.NDArray[np.int64]
+WEIGHT_SEED = 2
+"""Lava seeds the rounding of weights with this number, whatever the rule's seed."""
+
+
+class Draws:
+    """One random number per draw, as Lava draws them: the first when it is made."""
+
+    def __init__(self, seed: int, below: int | None = None) -> None:
+        self._generator, self._below = np.random.default_rng(seed), below
+        self.value: float = 0.0
+        self.draw()
+
+    def draw(self) -> None:
+        """The next number: uniform in [0, 1), or an integer below ``below``."""
+        self.value = self._generator.random(1)[0] if self._below is None else self._generator.integers(0, self._below, size=1)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Traces:
+    """Traces of one side: values at the end of the previous epoch, and how they move. ``now`` is (traces, neurons)."""
+
+    now: Ints
+    factor: npt.NDArray[np.float64]
+    keeps: npt.NDArray[np.bool_]
+    whole: Ints
+    fraction: Ints
+    high: int
+
+    def add(self, traces: Ints, random: float) -> Ints:
+        """Traces after one impulse each."""
+        return np.asarray(np.clip(traces + self.whole + (random < self.fraction), 0, self.high))
+
+    def history(self, epoch: int, fired: Ints, decay: Draws, impulse: Draws) -> Ints:
+        """Values at the steps 0..epoch of an epoch, (epoch + 1, traces, neurons); ``fired`` holds when each neuron did, 0 for never."""
+        out = np.zeros((epoch + 1, *self.now.shape), dtype=np.int64)
+        out[0] = self.now
+        for t in range(1, epoch + 1):
+            scaled = self.factor * out[t - 1]
+            whole = np.floor(scaled)
+            out[t] = np.where(self.keeps, whole + (decay.value < scaled - whole), 0)
+            at = fired == t
+            if at.any():
+                out[t][:, at] = self.add(out[t][:, at], impulse.value)
+        return out
+
+
+@dataclass(eq=False)
+class PlasticDense:
+    """State of a plastic dense synapse; ``step`` advances it by one hardware step.
+
+    weights  (post, pre) integers; rounded down to even at the first step (8 bits and a sign), odd ones are only learned
+    sign     "mixed", "excitatory" or "inhibitory": what weights may be          graded_input  payloads are multiplied, not counted
+    """
+
+    rule: Rule
+    widths: Widths
+    weights: Ints
+    weight_bits: int = 8
+    exponent: int = 0
+    sign: str = "mixed"
+    graded_input: bool = False
+    delay: Ints | None = None
+    tag: Ints | None = None
+    time: int = 0
+    buffer: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Round the weights as loading does, and start all traces and generators."""
+        post, pre = self.weights.shape
+        self._synaptic = {"w": self._loaded(self.weights), "d": _or_zeros(self.delay, (post, pre)), "t": _or_zeros(self.tag, (post, pre))}
+        self.buffer = np.zeros(post, dtype=np.int64)
+        regular = self.rule.graded == "regular"
+        self._x = self._side(("x1", "x2"), pre, silent=() if regular else ("x1",))
+        self._y = self._side(("y1", "y2", "y3"), post, silent=())
+        seed, below = self.rule.seed, self.widths.trace_high + 1
+        self._x_decay, self._x_impulse = Draws(seed), Draws(seed + 1, below)
+        self._y_decay, self._y_impulse = Draws(seed + 2), Draws(seed + 3, below)
+        self._rounding = Draws(WEIGHT_SEED)
+        self._fired_x, self._fired_y = np.zeros(pre, dtype=np.int64), np.zeros(post, dtype=np.int64)
+
+    @property
+    def w(self) -> Ints:
+        """The weights now, (post, pre)."""
+        return self._synaptic["w"]
+
+    @property
+    def x(self) -> Ints:
+        """The traces x1 and x2 now, (2, pre)."""
+        return self._x.now
+
+    def variable(self, name: str) -> Ints:
+        """A synaptic variable now: w, d (delay) or t (tag)."""
+        return self._synaptic[name]
+
+    def step(self, s: Ints, y: Ints | None = None, post: npt.NDArray[np.bool_] | None = None) -> Ints:
+        """Advance by one hardware step and return the accumulator that is sent in it.
+
+        s  (pre,) spikes or payloads;  y  (3, post) third factors, for rules to which they are delivered;  post  (post,) whether it fired
+        """
+        self.time += 1
+        sent = self.buffer
+        total = self.w @ s if self.graded_input else self.w[:, s != 0].sum(axis=1)
+        self.buffer = total << self.exponent if self.exponent > 0 else total >> -self.exponent
+        self._receive(s if self.graded_input else (s != 0).astype(np.int64), y, post)
+        if self.time % self.rule.epoch == 0:
+            self._learn()
+        return sent
+
+    def _receive(self, s: Ints, y: Ints | None, post: npt.NDArray[np.bool_] | None) -> None:
+        within = (self.time - 1) % self.rule.epoch + 1
+        self._receive_pre(s, within)
+        self._draw_traces()
+        if post is not None:
+            again = (self._fired_y > 0) & post
+            self._y.now[:, again] = self._y.add(self._y.now[:, again], self._y_impulse.value)
+            self._fired_y[post] = within
+        if self.rule.delivered:
+            self._y.now[:] = 0 if y is None else y
+        self._draw_traces()
+
+    def _receive_pre(self, s: Ints, within: int) -> None:
+        """A second spike in an epoch acts at once; a graded one sets or moves x1."""
+        fired, x1 = s != 0, self._x.now[0]
+        again, counted = (self._fired_x > 0) & fired, fired
+        halves = np.rint(s / 2).astype(np.int64) & 0xFF
+        if self.rule.graded == "regular":
+            x1[again] = self._x.add(self._x.now[:, again], 0)[0]
+        elif self.rule.graded == "overwrite":
+            x1[fired] = halves[fired]
+        else:
+            sums = (x1 + halves) & 0xFF
+            over = sums > self.widths.trace_high
+            if self.rule.graded == "add_saturating":
+                x1[:] = np.minimum(sums, self.widths.trace_high)
+            else:
+                x1[:] = np.where(over, sums - self.widths.trace_high, sums)
+                again, counted = again & over, fired & over
+        self._x.now[1, again] = self._x.add(self._x.now[:, again], 0)[1]
+        self._fired_x[counted] = within
+
+    def _draw_traces(self) -> None:
+        for draws in (self._x_decay, self._x_impulse, self._y_decay, self._y_impulse):
+            draws.draw()
+
+    def _learn(self) -> None:
+        """Advance the traces to the epoch's end, then change the synaptic variables."""
+        self._rounding.draw()
+        epoch = self.rule.epoch
+        x = self._x.history(epoch, self._fired_x, self._x_decay, self._x_impulse)
+        self._x.now[:] = x[-1]
+        quiet = self.rule.delivered and not self._y.now.any() and not self._fired_y.any()
+        if not (quiet and _needs_post(self.rule)):  # without third factors all products are 0, and a whole weight rounds to itself
+            y = self._y.history(epoch, self._fired_y, self._y_decay, self._y_impulse)
+            if not self.rule.delivered:
+                self._y.now[:] = y[-1]
+            values = _Values(x, y, self._fired_x, self._fired_y, self._synaptic, self._decimated())
+            self._synaptic = {**self._synaptic, **{v: self._changed(v, p, values) for v, p in self.rule.targets.items()}}
+        self._fired_x[:] = 0
+        self._fired_y[:] = 0
+
+    def _decimated(self) -> int:
+        return int(self.time // self.rule.epoch % 2**self.rule.decimation == 0)
+
+    def _changed(self, variable: str, products: tuple[Product, ...], values: _Values) -> Ints:
+        """One synaptic variable after learning."""
+        w, limit = self.widths, 2**self.widths.accumulator
+        total = self._synaptic[variable] << w.headroom
+        for p in products:
+            total = np.clip(total + self._product(p, values), -limit - 1, limit - 1)
+        if variable == "d" or (variable == "w" and self.sign == "excitatory"):
+            total = np.maximum(total, 0)
+        elif variable == "w" and self.sign == "inhibitory":
+            total = np.minimum(total, 0)
+        whole, part = total >> w.headroom, (total & (2**w.headroom - 1)) / 2**w.headroom
+        return self._clipped(variable, whole + (self._rounding.value < part))
+
+    def _product(self, p: Product, values: _Values) -> Ints:
+        w, limit = self.widths, 2**self.widths.accumulator
+        mac = np.array(np.broadcast_to(values.condition(p.condition), self.w.shape), dtype=np.int32)
+        for f in p.factors:
+            bits = w.factor(f.variable)
+            mac *= np.clip(values.factor(f, p.condition), -(2**bits), 2**bits - 1).astype(np.int32)
+        mac *= np.int32(p.mantissa)
+        shift = max(0, sum(w.factor(f.variable) for f in p.factors) + w.mantissa - w.accumulator)
+        scaled = (mac >> shift) << (p.exponent - w.exponent_low)
+        return np.asarray(np.clip(scaled, -limit - 1, limit - 1), dtype=np.int64)
+
+    def _clipped(self, variable: str, values: Ints) -> Ints:
+        if variable == "w":
+            high = 2**self.widths.weight
+            low, top = {"mixed": (-high, high - 1), "excitatory": (0, high - 1), "inhibitory": (1 - high, 0)}[self.sign]
+            return np.clip(values, low, top)
+        if variable == "d":
+            return np.clip(values, 0, 2**self.widths.delay - 1)
+        return np.clip(values, -(2**self.widths.tag) - 1, 2**self.widths.tag - 1)
+
+    def _loaded(self, weights: Ints) -> Ints:
+        """Weights as the chip holds them at first: the lowest bits that do not fit are cut off."""
+        drop = self.widths.weight - self.weight_bits + (self.sign == "mixed")
+        if self.sign == "inhibitory":
+            return -((-weights.astype(np.int64) >> drop) << drop)
+        return (weights.astype(np.int64) >> drop) << drop
+
+    def _side(self, names: tuple[str, ...], neurons: int, silent: tuple[str, ...]) -> _Traces:
+        delivered = self.rule.delivered and names[0] == "y1"
+        taus = np.array([65535.0 if delivered else getattr(self.rule, n).tau for n in names])
+        impulses = np.array([0.0 if n in silent or delivered else getattr(self.rule, n).impulse for n in names])
+        keeps = taus != 0
+        whole = np.floor(impulses).astype(np.int64)
+        return _Traces(
+            now=np.zeros((len(names), neurons), dtype=np.int64), factor=np.exp(-1 / np.where(keeps, taus, 1.0))[:, None],
+            keeps=keeps[:, None], whole=whole[:, None],
+            fraction=np.rint((impulses - whole) * 2**self.widths.impulse_fraction).astype(np.int64)[:, None], high=self.widths.trace_high,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """What factors of a product stand for: traces at the moment that the product's condition names, synaptic variables as they were."""
+
+    x: Ints
+    y: Ints
+    fired_x: Ints
+    fired_y: Ints
+    synaptic: dict[str, Ints]
+    decimated: int
+
+    def condition(self, name: str) -> npt.NDArray[np.bool_] | int:
+        """x0 as (1, pre), y0 as (post, 1), u as a number."""
+        if name == "u":
+            return self.decimated
+        return (self.fired_x > 0)[None, :] if name == "x0" else (self.fired_y > 0)[:, None]
+
+    def factor(self, f: Factor, condition: str) -> Ints:
+        """The factor's value, broadcastable to (post, pre)."""
+        if f.variable in SYNAPTIC:
+            value = self.synaptic[f.variable] + (f.constant or 0)
+            return np.asarray(np.sign(value) if f.sign else value)
+        if f.variable in ("x0", "y0"):
+            return np.asarray(self.condition(f.variable), dtype=np.int64) + (f.constant or 0)
+        return self._trace(f.variable, condition) + (f.constant or 0)
+
+    def _trace(self, name: str, condition: str) -> Ints:
+        k = TRACES.index(name)
+        history, pre = (self.x[:, k], True) if name.startswith("x") else (self.y[:, k - 2], False)
+        if condition == "u":
+            return np.asarray(history[-1][None, :] if pre else history[-1][:, None])
+        moment = self.fired_x if condition == "x0" else self.fired_y
+        if pre:
+            return history[moment, np.arange(history.shape[1])][None, :] if condition == "x0" else history[moment]
+        return history[moment].T if condition == "x0" else history[moment, np.arange(history.shape[1])][:, None]
+
+
+def _needs_post(rule: Rule) -> bool:
+    """Whether every product has a plain delivered third factor, so that nothing changes without one."""
+    plain = ("y1", "y2", "y3")
+    return all(any(f.variable in plain and not f.constant for f in p.factors) for ps in rule.targets.values() for p in ps)
+
+
+def _or_zeros(array: Ints | None, shape: tuple[int, int]) -> Ints:
+    return np.zeros(shape, dtype=np.int64) if array is None else array.astype(np.int64)
+
+
+__all__ = ["Draws", "PlasticDense"]
