@@ -3,6 +3,7 @@
 It needs torch and imports nothing of the compiler but ``snncompile.errors``.
 """
 
+from snncompile.online.approximation import Approximation
 from snncompile.online.asgl import AdaptiveSpike, ASGLNeuron
 from snncompile.online.binary import BinaryConv2d, TernaryConv2d, weight_bytes
 from snncompile.online.checkpoint import Checkpoint, is_checkpoint, load_checkpoint, save_checkpoint
@@ -19,7 +20,7 @@ from snncompile.online.osr import OSRNetwork, osr_resnet, osr_sew_resnet, osr_vg
 from snncompile.online.ots import OTSLIF, calibrate_thresholds, online_thresholds
 from snncompile.online.registry import build_network, list_networks, register_network
 from snncompile.online.renorm import OnlineRenorm
-from snncompile.online.seca import SECA
+from snncompile.online.seca import SECA, calibrate_gates, live_gates
 from snncompile.online.sltt import SLTTVGG, SLTTResNet, sltt_neuron, sltt_resnet, sltt_vgg
 from snncompile.online.stages import InputNorm, SpikingConv
 from snncompile.online.state import ResettableNetwork
@@ -39,6 +40,7 @@ __all__ = [
     "VGG11",
     "ASGLNeuron",
     "AdaptiveSpike",
+    "Approximation",
     "BinaryConv2d",
     "Boxcar",
     "Checkpoint",
@@ -72,12 +74,14 @@ __all__ = [
     "TracedLinear",
     "Triangle",
     "build_network",
+    "calibrate_gates",
     "calibrate_thresholds",
     "empf_resnet",
     "empf_vgg",
     "glif_resnet",
     "is_checkpoint",
     "list_networks",
+    "live_gates",
     "load_checkpoint",
     "ltl_batch",
     "ltl_vgg",

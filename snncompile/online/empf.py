@@ -29,6 +29,7 @@ class EMPFOptions:
     parallel   every second neuron is stateless
     four_bit   spikes are rounded to multiples of 1/4 up to 15/4
     seca       0: none; 1: on I = bn(conv(s)); 2: on x + I
+    gates      SECA's gates in eval mode: "live" (of the sample; no static network) or "fixed" (calibrated per step and channel)
     """
 
     steps: int = 4
@@ -37,6 +38,7 @@ class EMPFOptions:
     parallel: bool = False
     four_bit: bool = True
     seca: int = 0
+    gates: str = "live"
 
     def __post_init__(self) -> None:
         """Check the choices (SNN703)."""
@@ -44,6 +46,12 @@ class EMPFOptions:
             raise fail("SNN703", f"unknown kind of weights {self.weights!r}", help=f"choose one of {', '.join(CONVOLUTIONS)}")
         if self.seca not in (0, 1, 2):
             raise fail("SNN703", f"seca is 0 (none), 1 or 2, not {self.seca!r}")
+        if self.gates not in ("live", "fixed"):
+            raise fail("SNN703", f"unknown gates {self.gates!r}", help='choose "live" or "fixed"')
+
+    def attention(self, channels: int) -> SECA:
+        """SECA over so many channels."""
+        return SECA(channels, steps=self.steps if self.gates == "fixed" else 0)
 
     def neuron(self, channels: int, *, second: bool) -> nn.Module:
         """The neuron of a first or second place."""
@@ -75,8 +83,8 @@ class EMPFBlock(nn.Module):
         self.act2 = options.neuron(plan.outputs, second=True)
         self.conv2 = options.conv_bn(plan.outputs, plan.outputs, 3)
         self.downsample = None if plan.keeps_shape else options.conv_bn(plan.inputs, plan.outputs, 1, plan.stride)
-        self.attn1 = SECA() if self.seca == 1 or (self.seca == 2 and plan.keeps_shape) else None
-        self.attn2 = SECA() if self.seca else None
+        self.attn1 = options.attention(plan.outputs) if self.seca == 1 or (self.seca == 2 and plan.keeps_shape) else None
+        self.attn2 = options.attention(plan.outputs) if self.seca else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Advance one step."""
@@ -156,7 +164,7 @@ class EMPFVGG(ResettableNetwork):
             conv = options.conv_bn(inputs, outputs, 3)
             if first and float_first:
                 conv = nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-            attention = [SECA()] if options.seca else []
+            attention = [options.attention(outputs)] if options.seca else []
             return nn.Sequential(*conv, *attention, options.neuron(outputs, second=count % 2 == 0))
 
         stack = build_stack(config, in_channels, input_size, stage)
@@ -185,6 +193,7 @@ def empf_resnet(
     parallel: bool = True,
     four_bit: bool = True,
     seca: int = 0,
+    gates: str = "live",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     pixel_scale: float = 1 / 255,
@@ -196,7 +205,7 @@ def empf_resnet(
         in_channels=in_channels,
         num_classes=num_classes,
         stem=stem,
-        options=EMPFOptions(steps=steps, weights=weights, mem_bn=mem_bn, parallel=parallel, four_bit=four_bit, seca=seca),
+        options=EMPFOptions(steps=steps, weights=weights, mem_bn=mem_bn, parallel=parallel, four_bit=four_bit, seca=seca, gates=gates),
         norm=input_norm(mean, std, pixel_scale, in_channels),
     )
 
@@ -216,6 +225,7 @@ def empf_vgg(
     parallel: bool = False,
     four_bit: bool = True,
     seca: int = 0,
+    gates: str = "live",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     pixel_scale: float = 1 / 255,
@@ -231,6 +241,6 @@ def empf_vgg(
         input_size=input_size,
         classifier=classifier,
         float_first=float_first,
-        options=EMPFOptions(steps=steps, weights=weights, mem_bn=mem_bn, parallel=parallel, four_bit=four_bit, seca=seca),
+        options=EMPFOptions(steps=steps, weights=weights, mem_bn=mem_bn, parallel=parallel, four_bit=four_bit, seca=seca, gates=gates),
         norm=input_norm(mean, std, pixel_scale, in_channels),
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snncompile.errors import fail
+from snncompile.online.approximation import DEVIATION, Approximation, relative_deviation
 from snncompile.online.rule import advance
 from snncompile.online.state import Stateful, initial_state
 from snncompile.online.surrogate import Sigmoid, Spike, fire
@@ -25,12 +26,13 @@ class OTSLIF(Stateful):
     The paper's eq. (4) resets to zero; its code subtracts the threshold, and so does this.
 
     Source   OSR/OTS (Zhu et al., ICLR 2024), "online threshold stabilizer"
-    Shapes   I, u, v, s any, all equal; theta [T]
+    Shapes   I, u, v, s any, all equal; theta [T]; spread []
     State    ``v``, ``ratio`` (r) and the step counter ``t``: plain attributes, v cut from the graph in training
     Errors   SNN705 with fixed thresholds: a step beyond T; SNN706 they were never calibrated
     """
 
     theta: Tensor
+    spread: Tensor
     v: Tensor | None
     ratio: Tensor | None
     threshold: Tensor | None
@@ -39,6 +41,7 @@ class OTSLIF(Stateful):
         super().__init__()
         self.steps, self.tau, self.fixed = steps, tau, fixed
         self.register_buffer("theta", torch.full((steps,), float("nan")))
+        self.register_buffer("spread", torch.tensor(float("nan")))
         self.surrogate = Sigmoid()
         self.calibrated = False
         self.v = self.ratio = self.threshold = None
@@ -85,6 +88,12 @@ class OTSLIF(Stateful):
         self.v = self.ratio = self.threshold = None
         self.t = 0
 
+    def approximation(self) -> Approximation | None:
+        """What fixed thresholds stand in for; nothing where they follow the batch."""
+        if not self.fixed:
+            return None
+        return Approximation("thresholds that follow the batch (OTS), fixed per time step by calibration", float(self.spread), DEVIATION)
+
     def train(self, mode: bool = True) -> OTSLIF:
         """Switch mode; on leaving training, see whether there are thresholds to use."""
         if not mode:
@@ -120,19 +129,22 @@ def calibrate_thresholds(net: nn.Module, batches: Iterable[Tensor], steps: int) 
     net.eval()
     with online_thresholds(net) as neurons:
         totals = [torch.zeros_like(neuron.theta) for neuron in neurons]
+        squares = [torch.zeros_like(neuron.theta) for neuron in neurons]
         count = 0
         for batch in batches:
             count += 1
             for t in range(steps):
                 advance(net, batch, t == 0)
-                for total, neuron in zip(totals, neurons, strict=True):
+                for total, square, neuron in zip(totals, squares, neurons, strict=True):
                     if neuron.threshold is not None:
                         total[t] += neuron.threshold
+                        square[t] += neuron.threshold**2
     if count == 0:
         raise fail("SNN706", "thresholds cannot be calibrated without a batch")
     silent = [k for k, total in enumerate(totals) if not bool(total.isfinite().all())]
     if silent:
         raise fail("SNN706", f"the membranes of neuron layers {silent} do not vary over the batch", help="calibrate on more, real samples")
-    for total, neuron in zip(totals, neurons, strict=True):
+    for total, square, neuron in zip(totals, squares, neurons, strict=True):
         neuron.theta.copy_(total / count)
+        neuron.spread.copy_(relative_deviation(total, square, count))
         neuron.calibrated = True

@@ -22,6 +22,7 @@ from snncompile.online.multistep import SequenceNetwork, through_time
 from snncompile.online.ots import OTSLIF, calibrate_thresholds
 from snncompile.online.registry import build_network
 from snncompile.online.rule import METHODS, RULES, summed_logits, time_steps, train_batch
+from snncompile.online.seca import SECA, calibrate_gates
 from snncompile.online.teacher import train_teacher
 
 CALIBRATION_BATCHES = 8
@@ -184,11 +185,13 @@ class Trainer:
             raise fail("SNN730", "sequences can neither be shifted nor shown to a teacher", help="set shift to 0 and choose another method")
 
     def _settle(self, net: nn.Module, train: Images) -> None:
-        """Fix what followed the batch in training, from the first training images: OTS's thresholds."""
+        """Fix what followed the data in training, from the first training images: OTS's thresholds, SECA's gates."""
         cfg = self.config
+        first = train[0][: CALIBRATION_BATCHES * cfg.batch_size].to(cfg.device).float()
         if any(isinstance(module, OTSLIF) for module in net.modules()):
-            first = train[0][: CALIBRATION_BATCHES * cfg.batch_size].to(cfg.device).float()
             calibrate_thresholds(net, torch.split(first, cfg.batch_size), cfg.steps)
+        if any(isinstance(module, SECA) and module.gates is not None for module in net.modules()):
+            calibrate_gates(net, torch.split(first, cfg.batch_size), cfg.steps)
 
     def _checkpoint(
         self, net: nn.Module, train: Images, test: Images, history: list[dict[str, float]], seconds: float, *, interrupted: bool = False
