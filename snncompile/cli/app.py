@@ -17,6 +17,7 @@ import click
 
 from snncompile import __version__
 from snncompile.cli import show
+from snncompile.cli.commands.convert import convert
 from snncompile.cli.commands.doctor import doctor
 from snncompile.cli.commands.export import export
 from snncompile.cli.commands.inspect import inspect
@@ -125,7 +126,7 @@ def cli(ctx: click.Context, quiet: bool) -> None:
     ctx.obj = {"quiet": quiet}
 
 
-for command in (export, verify, run, inspect, targets, doctor):
+for command in (export, verify, run, convert, inspect, targets, doctor):
     cli.add_command(command)
 
 __all__ = ["cli"]

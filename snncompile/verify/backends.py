@@ -58,6 +58,13 @@ def run_lava(
     return out, traces.seconds
 
 
+def run_onnxruntime(graph: Graph, payloads: Mapping[str, Array], *, progress: Steps | None = None) -> tuple[dict[str, Array], float]:
+    """Payloads and membranes (``name``, ``name.m``, ``name.v``) of a run of the step model on ONNX Runtime, and its wall time."""
+    from snncompile.backends.onnx.runtime import run_onnx  # noqa: PLC0415 - the others do without onnx
+
+    return run_onnx(graph, payloads, progress=progress)
+
+
 def run_scheduled(graph: Graph, schedule: Schedule, payloads: Mapping[str, Array]) -> dict[str, Array]:
     """Payloads and membranes of the reference's hop-accurate mode."""
     return run_hops(graph, schedule, payloads)
@@ -66,14 +73,16 @@ def run_scheduled(graph: Graph, schedule: Schedule, payloads: Mapping[str, Array
 def compare_bits(
     backend: str, graph: Graph, schedule: Schedule, reference: Mapping[str, Array], found: Mapping[str, Array], seconds: float
 ) -> BackendRecord:
-    """Compare every payload and every membrane of every population at every step."""
+    """Compare every payload and every membrane of every population at every step: after the reset, and before it if the executor tells."""
     populations = sorted((n.name for n in graph.of(IntNeuron)), key=lambda name: schedule.depth[name])
     differing, compared = 0, 0
     firsts: list[Divergence] = []
     for name in populations:
         neuron = graph.by_name[name]
         assert isinstance(neuron, IntNeuron)
-        for ref, what in ((name, "payload"), (f"{name}.v", "membrane")):
+        for ref, what in ((name, "payload"), (f"{name}.m", "membrane before the reset"), (f"{name}.v", "membrane")):
+            if ref.endswith(".m") and (ref not in found or ref not in reference):
+                continue
             theirs = found[ref].astype(np.int32)
             ours = reference[ref][: len(theirs)]
             flipped = ours ^ theirs

@@ -18,12 +18,12 @@ from snncompile.mapping.schedule import Schedule
 from snncompile.passes import PassRecord
 from snncompile.quantize import PopulationReport, QuantResult, dequantise
 from snncompile.quantize.dequantise import payload_values
-from snncompile.verify.backends import BackendRecord, compare_bits, run_lava, run_scheduled
+from snncompile.verify.backends import BackendRecord, compare_bits, run_lava, run_onnxruntime, run_scheduled
 from snncompile.verify.divergence import Divergence
 from snncompile.verify.dynamics import Dynamics, compare, input_values
 from snncompile.verify.readout import Readout, accuracy, agreement, decide, logits, relative_rms
 
-BACKENDS = ("lava", "reference")
+BACKENDS = ("lava", "onnx", "reference")
 TIED_SAMPLES = 0.02
 TRACE_BYTES = 1_500_000_000
 Progress = Callable[[str, int, int], None]
@@ -163,8 +163,8 @@ def _diverged(code: str, message: str, first: Divergence | None) -> Diagnostic:
 
 
 def _traced_samples(graph: Graph, count: int, wanted: int | None) -> int:
-    """How many samples' traces fit in memory: payload and membrane of every population, once here and once from the executor."""
-    per_sample = sum(16 * graph.steps * int(np.prod(graph.shape(n.name))) for n in graph.of(IntNeuron))
+    """How many samples' traces fit in memory: payload and membranes of every population, once here and once from the executor."""
+    per_sample = sum(24 * graph.steps * int(np.prod(graph.shape(n.name))) for n in graph.of(IntNeuron))
     return max(1, min(count, wanted or count, TRACE_BYTES // max(per_sample, 1)))
 
 
@@ -192,7 +192,7 @@ class _Run:
             self.progress("reference", start, count)
             chunk = {k: v[start : start + self.batch] for k, v in self.payloads.items()}
             keep = start < self.traced
-            record = [*names, *(f"{n}.v" for n in names)] if keep else names
+            record = reference.references(graph) if keep else names
             traces = reference.run(graph, chunk, record=record, batch=self.batch)
             if keep:
                 for ref in record:
@@ -258,6 +258,9 @@ def _execute(
             preparing=preparing,
             plan_folder=program.plan_folder,
         )
+    elif name == "onnx":
+        samples = None if progress is None else (lambda done, of: progress("onnx", done, of))
+        found, seconds = run_onnxruntime(program.graph, payloads, progress=samples)
     else:
         found, seconds = run_scheduled(program.graph, program.schedule, payloads), 0.0
     return compare_bits(name, program.graph, program.schedule, kept, found, seconds)

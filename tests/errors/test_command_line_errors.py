@@ -533,6 +533,17 @@ def _(folder):
     return ("export",)
 
 
+@case(
+    "SNN042",
+    """
+error[SNN042]: net.tflite is no name of an ONNX file
+  help: choose a name that ends in .onnx with -o
+""",
+)
+def _(folder):
+    return ("convert", "net.snn", "-o", "net.tflite")
+
+
 ELSEWHERE = {
     "SNN009": "test_too_little_memory_is_said_plainly",
     "SNN041": "test_lava_cannot_give_a_membrane_before_reset",

@@ -12,7 +12,9 @@ from snncompile.cli.options import FILE, json_option
 @click.command(short_help="Run a bundle on data: predictions and logits.")
 @click.argument("bundle", type=FILE)
 @click.option("--data", type=FILE, required=True, metavar="FILE", help=".npz with x (N, shape) or (N, T, shape) and optional labels y.")
-@click.option("--backend", type=click.Choice(["reference", "lava"]), default="reference", show_default=True, help="What executes it.")
+@click.option(
+    "--backend", type=click.Choice(["reference", "lava", "onnx"]), default="reference", show_default=True, help="What executes it."
+)
 @click.option("-o", "--output", type=FILE, metavar="OUT.npz", help="Write predictions, logits and outputs over time.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=1800.0, show_default=True, metavar="SECONDS", help="Limit of a Lava run.")
 @json_option

@@ -15,8 +15,8 @@ from snncompile.cli.options import FILE, json_option, model_options
 @click.option("--data", type=FILE, required=True, metavar="FILE", help=".npz with x (N, shape) or (N, T, shape) and optional labels y.")
 @click.option("--against", type=FILE, metavar="MODEL", help="The trained network the bundle came from (or give --arch alone).")
 @click.option(
-    "--backend", "backends", type=click.Choice(["lava", "reference"]), multiple=True,
-    help="Executors to compare bit for bit with the integer reference: Lava's simulator, or the reference in hardware time. "
+    "--backend", "backends", type=click.Choice(["lava", "onnx", "reference"]), multiple=True,
+    help="Executors to compare bit for bit with the integer reference: Lava's simulator, ONNX Runtime, or the reference in hardware time. "
     "May be repeated. [default: reference]",
 )  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="How many samples to run on the executors. [default: all]")

@@ -37,7 +37,7 @@ def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout:
         program = read_bundle(bundle)
         samples = bundle_data(program, data)
         payloads = input_values(program.graph, default_input(program.graph, samples.x))
-        outputs = _lava(program, payloads, timeout, progress) if backend == "lava" else _reference(program, payloads, progress)
+        outputs = _execute(program, payloads, backend, timeout, progress)
     ref = program.output
     node = program.graph.node(ref)
     if not isinstance(node, IntNeuron):
@@ -66,6 +66,13 @@ def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout:
     return 0
 
 
+def _execute(program: Bundle, payloads: dict[str, Array], backend: str, timeout: float, progress: Progress) -> Array:
+    """The first output over time, (N, T, *shape)."""
+    if backend == "lava":
+        return _lava(program, payloads, timeout, progress)
+    return _onnx(program, payloads, progress) if backend == "onnx" else _reference(program, payloads, progress)
+
+
 def _reference(program: Bundle, payloads: dict[str, Array], progress: Progress) -> Array:
     progress.phase("running the integer reference")
     total, parts = len(next(iter(payloads.values()))), []
@@ -87,6 +94,14 @@ def _lava(program: Bundle, payloads: dict[str, Array], timeout: float, progress:
     progress.phase("running Lava's simulator")
     traces = run_plan(program.plan_folder, payloads, timeout_s=timeout, progress=progress.count, preparing=progress.phase)
     return np.asarray(traces[name].membrane if port == "v" else traces[name].payload)
+
+
+def _onnx(program: Bundle, payloads: dict[str, Array], progress: Progress) -> Array:
+    from snncompile.backends.onnx.runtime import run_onnx  # noqa: PLC0415 - an extra
+
+    progress.phase("running ONNX Runtime")
+    found, _ = run_onnx(program.graph, payloads, progress=progress.count, traces=False)
+    return found[next(iter(program.graph.outputs))]
 
 
 def _save(path: Path, **arrays: Any) -> None:

@@ -14,7 +14,7 @@ from snncompile.cli.progress import Progress
 from snncompile.verify import Original, Program, Verification, default_input, verify
 from snncompile.verify.readout import Readout
 
-LABELS = {"reference": "running the integer reference", "lava": "running Lava's simulator"}
+LABELS = {"reference": "running the integer reference", "lava": "running Lava's simulator", "onnx": "running ONNX Runtime"}
 
 
 def check(
@@ -31,6 +31,10 @@ def check(
         from snncompile.backends.lava.interpreter import find_interpreter  # noqa: PLC0415
 
         find_interpreter(progress.phase)  # before hours of other work, and with its own progress
+    if "onnx" in backends:
+        from snncompile.backends.onnx.runtime import import_runtime  # noqa: PLC0415
+
+        import_runtime()
     program = Program(graph=bundle.graph, schedule=bundle.schedule, populations=bundle.populations, plan_folder=bundle.plan_folder)
     return verify(
         program, default_input(bundle.graph, data.x), y=data.y, original=original, backends=backends, samples=samples, timeout_s=timeout,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from user_project import FOREIGN, snn
 
-COMMANDS = ("export", "verify", "run", "inspect", "targets", "doctor")
+COMMANDS = ("export", "verify", "run", "convert", "inspect", "targets", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
