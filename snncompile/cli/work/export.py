@@ -16,6 +16,7 @@ from snncompile.cli import show
 from snncompile.cli.data import check_labels
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
+from snncompile.cli.work import netx
 from snncompile.cli.work.request import ModelOptions
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import CompileError, fail
@@ -120,6 +121,8 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     if backends:
         _find_lava(progress)  # what may be missing on this machine is said first
     progress.phase("loading the model")
+    if request.model is not None and netx.is_net(request.model):
+        return _integers(request, request.model, destination, backends, progress)
     loaded = request.load(request.model)
     sibling = models.sibling_data(request.model) if request.data is None else None
     data = models.usable_data(request.data or sibling, loaded, strict=request.data is not None)
@@ -154,6 +157,33 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
         manifest = draft.manifest
     shown = {**about, "source": measured.source, "found": sibling is not None and data is not None}
     return _Result(manifest=manifest, found=found, data=shown, assumed=assumed)
+
+
+def _integers(request: Request, path: Path, destination: Path, backends: Sequence[str], progress: Progress) -> _Result:
+    """A file that holds integers already: nothing to capture or quantise, the same proofs, runs and bundle."""
+    program = netx.load(
+        path, request, target=request.target, input_range=request.input_range, readout=request.readout, quantiser=request.quantiser,
+        calibration=request.calibration,
+    )  # fmt: skip
+    measured = netx.samples(program, request.data)
+    graph = program.result.graph
+    check_labels(measured, math.prod(graph.shape(next(iter(graph.outputs.values())))))
+    about = {"samples": len(measured), "labelled": measured.y is not None, "sha256": measured.sha256, "random": measured.sha256 is None}
+    with open_draft(destination) as draft:
+        progress.phase("writing the program")
+        bundle = draft.fill(program, program.facts)
+        count = request.lava_samples or min(len(measured), LAVA_SAMPLES, affordable(bundle, request.timeout))
+        found = check(
+            bundle, measured, original=None, backends=backends, samples=count, timeout=request.timeout, readout=program.readout,
+            progress=progress,
+        )  # fmt: skip
+        if found.ok:
+            progress.phase("writing the bundle")
+            evidence = {**found.to_json(), "data": about}
+            draft.seal(evidence, {"report.html": render(draft.seal(evidence))})
+            draft.publish()
+        manifest = draft.manifest
+    return _Result(manifest=manifest, found=found, data={**about, "source": measured.source, "found": False}, assumed=None)
 
 
 def _find_lava(progress: Progress) -> None:

@@ -13,6 +13,7 @@ from snncompile import files
 from snncompile.backends.bundle import is_bundle, read_bundle
 from snncompile.cli import show
 from snncompile.cli.progress import Progress
+from snncompile.cli.work import netx
 from snncompile.cli.work.request import ModelOptions
 from snncompile.errors import fail
 from snncompile.ir.graph import Graph
@@ -40,6 +41,9 @@ def inspect(request: Request) -> int:
     with Progress(quiet=request.quiet) as progress:
         if request.path is not None and (request.path.is_dir() or is_bundle(request.path)):
             stage, graph, ledger = _bundle(request.path, request.stage)
+        elif request.path is not None and netx.is_net(request.path):
+            program = netx.load(request.path, request, target=request.target, input_range=request.input_range)
+            stage, graph, ledger = "integer", netx.integers(program, request.stage), []
         else:
             if request.path is not None:
                 files.check_file(request.path)

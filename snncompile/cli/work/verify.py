@@ -12,6 +12,7 @@ from snncompile.cli import show
 from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
+from snncompile.cli.work import netx
 from snncompile.cli.work.request import ModelOptions, bundle_data
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import fail
@@ -46,7 +47,10 @@ def verify(request: Request) -> int:
         bundle = read_bundle(request.bundle)
         data = bundle_data(bundle, request.data)
         judged = None
-        if request.against is not None or request.arch is not None:
+        if request.against is not None and netx.is_net(request.against):
+            progress.phase("importing the file again")
+            netx.check_same(bundle, request.against, request)
+        elif request.against is not None or request.arch is not None:
             with models.users_output_to_stderr():
                 judged = _original(request, bundle, data, progress)
         found = check(
