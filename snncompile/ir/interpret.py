@@ -13,6 +13,7 @@ from snncompile.errors import InternalError
 from snncompile.ir.conv import correlate
 from snncompile.ir.graph import Array, Graph, Op, node_of, port_of
 from snncompile.ir.linear_ops import Add, Affine, AvgPool2d, Conv2d, Delay, Diagonal, Gather, Input, Linear
+from snncompile.ir.max_pool import MaxPool2d, maximum
 from snncompile.ir.neuron import Fire, Neuron, Reset, at_step
 
 
@@ -73,8 +74,8 @@ def _evaluate(
         return {n.name: np.broadcast_to(n.initial, (batch, *n.size)).astype(np.float64) if value is None else value}
     args = [env[r] for r in n.inputs]
     if isinstance(n, Neuron):
-        s, m, v = _step(n, args[0], state, t, forced if n.spiking else None)
-        return {n.name: s, f"{n.name}.m": m, f"{n.name}.v": v}
+        s, m, v, h = _step(n, args[0], state, t, forced if n.spiking else None)
+        return {n.name: s, f"{n.name}.m": m, f"{n.name}.v": v, f"{n.name}.threshold": h}
     return {n.name: evaluate_stateless(n, args, t)}
 
 
@@ -97,6 +98,8 @@ def evaluate_stateless(n: Op, args: list[Array], t: int) -> Array:
         return np.where(n.index < 0, 0, flat[:, np.maximum(n.index, 0)])
     if isinstance(n, AvgPool2d):
         return average(args[0], n)
+    if isinstance(n, MaxPool2d):
+        return maximum(args[0], n)
     raise InternalError(f"no float meaning for '{n.name}' ({n.kind})")
 
 
@@ -114,8 +117,8 @@ def average(x: Array, n: AvgPool2d) -> Array:
     return window_sums(x) / window_sums(np.ones_like(x[:1, :1]))
 
 
-def _step(n: Neuron, current: Array, state: dict[str, Array], t: int, forced: Array | None) -> tuple[Array, Array, Array]:
-    """Equations of ``Neuron``, one step."""
+def _step(n: Neuron, current: Array, state: dict[str, Array], t: int, forced: Array | None) -> tuple[Array, Array, Array, Array]:
+    """Equations of ``Neuron``, one step: payload, membrane before and after the reset, threshold in force."""
     v = state.get(n.name)
     if v is None:
         v = np.broadcast_to(n.v_init, current.shape).astype(np.float64)
@@ -126,32 +129,40 @@ def _step(n: Neuron, current: Array, state: dict[str, Array], t: int, forced: Ar
         state[f"{n.name}/i"] = now
         i = before if n.late_current else now
     m = at_step(n.leak, t) * v + at_step(n.gain, t) * i + at_step(n.bias, t)
-    s = fire(n, m, t)
-    v = reset(n, m, s if forced is None else forced, t)
-    state[n.name] = v
-    return s, m, v
+    w = np.zeros_like(m) if n.adapt_jump is None else state.get(f"{n.name}/w", np.zeros_like(m))
+    h = at_step(n.theta, t) + w
+    s = fire(n, m, h)
+    sent = s if forced is None else forced
+    v = reset(n, m, sent, h, w, t)
+    state[n.name] = v if n.v_min is None else np.maximum(v, at_step(n.v_min, t))
+    if n.adapt_jump is not None and n.adapt_decay is not None:
+        state[f"{n.name}/w"] = at_step(n.adapt_decay, t) * w + at_step(n.adapt_jump, t) * sent
+    return s, m, state[n.name], h
 
 
-def fire(n: Neuron, m: Array, t: int) -> Array:
-    """Payload of the membrane ``m`` before the reset."""
-    theta = at_step(n.theta, t)
+def fire(n: Neuron, m: Array, h: Array) -> Array:
+    """Payload of the membrane ``m`` before the reset, for the threshold ``h`` in force."""
+    if n.max_spikes > 1:
+        reached = np.floor(m / h) if n.fire is Fire.STEP_GE else np.ceil(m / h) - 1
+        return np.asarray(np.clip(reached, 0, n.max_spikes))
     if n.fire is Fire.STEP_GE:
-        return np.asarray(m >= theta, dtype=np.float64)
+        return np.asarray(m >= h, dtype=np.float64)
     if n.fire is Fire.STEP_GT:
-        return np.asarray(m > theta, dtype=np.float64)
+        return np.asarray(m > h, dtype=np.float64)
     if n.fire is Fire.RELU and n.grid:
-        return np.asarray(np.clip(np.rint((m - theta) / n.grid), 0, n.levels) * n.grid)
-    return np.asarray(np.maximum(m - theta, 0.0)) if n.fire is Fire.RELU else m
+        return np.asarray(np.clip(np.rint((m - h) / n.grid), 0, n.levels) * n.grid)
+    return np.asarray(np.maximum(m - h, 0.0)) if n.fire is Fire.RELU else m
 
 
-def reset(n: Neuron, m: Array, s: Array, t: int) -> Array:
+def reset(n: Neuron, m: Array, s: Array, h: Array, w: Array, t: int) -> Array:
     """Membrane after the reset."""
     if n.reset is Reset.SUBTRACT:
-        return np.asarray(m - at_step(n.reset_amount, t) * s)
+        return np.asarray(m - (at_step(n.reset_amount, t) + (w if n.adapt_reset else 0.0)) * s)
     if n.reset is Reset.SET:
-        return np.where(s > 0, at_step(n.reset_value, t), m)
+        kept = 0.0 if n.reset_keep is None else at_step(n.reset_keep, t) * m
+        return np.where(s > 0, kept + at_step(n.reset_value, t), m)
     if n.reset is Reset.CLAMP:
-        return np.minimum(m, at_step(n.theta, t))
+        return np.minimum(m, h)
     return m if n.reset is Reset.KEEP else np.zeros_like(m)
 
 

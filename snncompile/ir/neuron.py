@@ -40,22 +40,29 @@ class Neuron(Op):
 
         i[t] = alpha[t] * i[t-1] + I[t]                      only if ``alpha`` is given (CuBa), i[-1] = 0
         m[t] = leak[t] * v[t-1] + gain[t] * i[t] + bias[t]   I[t] in place of i[t] without alpha; i[t-1] if ``late_current``
-        s[t] = H(m - theta) (>= or >)  |  relu(m - theta)  |  m
-               grid * clamp(rint((m - theta) / grid), 0, levels)        relu with a grid; ties to even (EM-PF's 4-bit spikes)
-        v[t] = m - reset_amount[t] * s     subtract   (by the spike; graded or not)
-               reset_value[t] where s > 0  set
-               min(m, theta)               clamp      (by the spike before it is rounded to a grid)
-               m                           keep
-               0                           stateless
+        h[t] = theta[t] + w[t-1]                             the threshold in force; w is 0 unless it adapts (ALIF)
+        s[t] = H(m - h) (>= or >)  |  relu(m - h)  |  m
+               grid * clamp(rint((m - h) / grid), 0, levels)            relu with a grid; ties to even (EM-PF's 4-bit spikes)
+               how many k in 1..max_spikes have m >= k * h (or >)       multi-spike (sinabs), for max_spikes > 1 and h > 0
+        v[t] = m - reset_amount[t] * s               subtract   (by the spike; graded or not); by (reset_amount + w[t-1]) * s if
+                                                                ``adapt_reset``
+               reset_keep[t] * m + reset_value[t]    set        where s > 0; reset_keep is 0 if not given (GLIF: part of it stays)
+               min(m, h)                             clamp      (by the spike before it is rounded to a grid)
+               m                                     keep
+               0                                     stateless
+               and never below v_min[t], if given (sinabs)
+        w[t] = adapt_decay[t] * w[t-1] + adapt_jump[t] * s[t]           only if ``adapt_jump`` is given, w[-1] = 0
 
     Port   (first)  s, the payload      m  before the reset      v  after it
-    State  v, starting at v_init; i, starting at 0
-    Fields leak, gain, bias, theta, reset_amount, reset_value, alpha: (1 | T, ...) broadcastable to (T, *shape); v_init (...)
+    State  v, starting at v_init; i and w, starting at 0
+    Fields those with [t] above: (1 | T, ...) broadcastable to (T, *shape); v_init (...)
     """
 
     kind: ClassVar[str] = "neuron"
     ports: ClassVar[tuple[str, ...]] = ("", "m", "v")
-    time_fields: ClassVar[frozenset[str]] = frozenset({"leak", "gain", "bias", "theta", "reset_amount", "reset_value", "alpha"})
+    time_fields: ClassVar[frozenset[str]] = frozenset({
+        "leak", "gain", "bias", "theta", "reset_amount", "reset_value", "alpha", "reset_keep", "v_min", "adapt_decay", "adapt_jump",
+    })  # fmt: skip
     fire: Fire
     reset: Reset
     leak: Array
@@ -69,6 +76,12 @@ class Neuron(Op):
     late_current: bool = False
     grid: float = 0.0
     levels: int = 0
+    max_spikes: int = 1
+    reset_keep: Array | None = None
+    v_min: Array | None = None
+    adapt_decay: Array | None = None
+    adapt_jump: Array | None = None
+    adapt_reset: bool = False
 
     def infer(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
@@ -90,9 +103,16 @@ class Neuron(Op):
                 "SNN214", f"'{self.name}' (neuron): a grid needs a graded spike, at least 1 level, and no subtraction", self.loc
             )
 
+        if self.max_spikes < 1 or (self.max_spikes > 1 and (not self.spiking or not np.all(self.theta > 0))):
+            yield Diagnostic("SNN215", f"'{self.name}' (neuron): several spikes in a step need a spike and a positive threshold", self.loc)
+        if (self.adapt_jump is None) != (self.adapt_decay is None) or (self.adapt_reset and self.adapt_jump is None):
+            yield Diagnostic("SNN216", f"'{self.name}' (neuron): an adaptive threshold needs adapt_decay and adapt_jump", self.loc)
+        if self.reset_keep is not None and self.reset is not Reset.SET:
+            yield Diagnostic("SNN217", f"'{self.name}' (neuron): only a reset of kind 'set' keeps part of the membrane", self.loc)
+
     @property
     def spiking(self) -> bool:
-        """Whether the payload is a binary spike."""
+        """Whether the payload counts spikes: 0, 1, or up to ``max_spikes``."""
         return self.fire in (Fire.STEP_GE, Fire.STEP_GT)
 
 

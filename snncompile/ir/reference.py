@@ -105,26 +105,38 @@ def neuron_step(
         state[f"{n.name}/i"] = now = decay(before, at_step(n.alpha, t), n.decay_bits) + a
         _check(now, ranges["membrane"], f"current of '{n.name}' at step {t}")
         i = before if n.late_current else now
+    if n.gain is not None and n.gain_shift is not None:
+        i = round_shift(i * at_step(n.gain, t), n.gain_shift)
     charge = decay(v, at_step(n.leak, t), n.decay_bits) + i
     m = charge + at_step(n.bias, t)
-    threshold = at_step(n.threshold, t)
-    if n.fire == "step":
-        payload = (m >= threshold).astype(np.int64)
+    w = state.get(f"{n.name}/w", np.zeros_like(m))
+    h = at_step(n.threshold, t) + w
+    if n.fire == "step" and n.spike_step is not None:
+        payload = np.clip((m - h) // (at_step(n.spike_step, t) + w) + 1, 0, n.max_spikes)
+    elif n.fire == "step":
+        payload = (m >= h).astype(np.int64)
     elif n.fire == "relu":
         assert n.multiplier is not None
-        payload = np.clip(round_shift((m - threshold) * n.multiplier, n.shift), n.payload_min, n.payload_max)
+        assert n.shift is not None
+        payload = np.clip(round_shift((m - h) * n.multiplier, n.shift), n.payload_min, n.payload_max)
     else:
         payload = m
     if n.reset is Reset.SUBTRACT:
-        v = m - at_step(n.reset_amount, t) * payload
+        v = m - (at_step(n.reset_amount, t) + (w if n.adapt_reset else 0)) * payload
     elif n.reset is Reset.SET:
-        v = np.where(payload > 0, at_step(n.reset_value, t), m)
+        kept = 0 if n.reset_keep is None else decay(m, at_step(n.reset_keep, t), n.decay_bits)
+        v = np.where(payload > 0, kept + at_step(n.reset_value, t), m)
     elif n.reset is Reset.CLAMP:
-        v = np.minimum(m, threshold)
+        v = np.minimum(m, h)
     elif n.reset is Reset.KEEP:
         v = m
     else:
         v = np.zeros_like(m)
+    if n.v_min is not None:
+        v = np.maximum(v, at_step(n.v_min, t))
+    if n.adapt_jump is not None and n.adapt_decay is not None:
+        state[f"{n.name}/w"] = after = decay(w, at_step(n.adapt_decay, t), n.decay_bits) + at_step(n.adapt_jump, t) * payload
+        _check(after, ranges["membrane"], f"threshold's adaptation of '{n.name}' at step {t}")
     for label, value in (("input", a), ("charge", charge), ("membrane before reset", m), ("membrane", v)):
         _check(value, ranges["membrane"], f"{label} of '{n.name}' at step {t}")
     state[f"{n.name}/v"] = v
@@ -136,12 +148,11 @@ def decay(x: Array, q: Array, bits: int) -> Array:
     return np.asarray(np.sign(x) * np.sign(q) * ((np.abs(x) * np.abs(q)) >> bits))
 
 
-def round_shift(x: Array, shift: int) -> Array:
-    """x / 2**shift, nearest, ties to even."""
-    if shift == 0:
-        return x
-    quotient, rest, half = x >> shift, x & ((1 << shift) - 1), 1 << (shift - 1)
-    return np.asarray(quotient + ((rest > half) | ((rest == half) & (quotient & 1 == 1))))
+def round_shift(x: Array, shift: Array) -> Array:
+    """x / 2**shift, nearest, ties to even; a shift of 0 leaves x."""
+    floor = x >> shift
+    twice_rest, unit = (x - (floor << shift)) << 1, np.left_shift(1, shift)
+    return np.asarray(floor + ((twice_rest > unit) | ((twice_rest == unit) & (floor & 1 == 1))))
 
 
 def _reuse_or_evaluate(n: Op, args: list[Array], state: State, ranges: Mapping[str, tuple[int, int]]) -> Array:

@@ -30,13 +30,13 @@ def decay(x: ArrayLike, q: ArrayLike, bits: int) -> Ints:
     return np.asarray(np.sign(x64) * np.sign(q64) * ((np.abs(x64) * np.abs(q64)) >> bits))
 
 
-def multiply_shift(x: ArrayLike, multiplier: ArrayLike, shift: int) -> Ints:
+def multiply_shift(x: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> Ints:
     """x * multiplier / 2**shift, nearest, ties to even, without a float in between."""
     product = np.asarray(np.asarray(x, dtype=np.int64) * np.asarray(multiplier, dtype=np.int64))
-    if shift == 0:
-        return product
-    quotient, rest, half = product >> shift, product & ((1 << shift) - 1), 1 << (shift - 1)
-    return np.asarray(quotient + ((rest > half) | ((rest == half) & (quotient & 1 == 1))))
+    bits = np.asarray(shift, dtype=np.int64)
+    quotient, half = product >> bits, (np.int64(1) << bits) >> 1
+    rest = product - (quotient << bits)
+    return np.asarray(quotient + ((bits > 0) & ((rest > half) | ((rest == half) & (quotient & 1 == 1)))))
 
 
 def trailing_zeros(x: ArrayLike) -> int:

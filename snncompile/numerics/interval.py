@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from snncompile.numerics.arithmetic import Ints, decay, multiply_shift
 
-FAR = 2**45
+FAR = 2**43
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +20,7 @@ class Interval:
     high: Ints
 
     def __post_init__(self) -> None:
-        """Ends beyond 2**45, which no format holds, stay there: int64 never wraps."""
+        """Ends beyond 2**43, which no format holds, stay there: int64 never wraps."""
         for end in ("low", "high"):
             object.__setattr__(self, end, np.clip(getattr(self, end), -FAR, FAR))
 
@@ -47,15 +47,35 @@ class Interval:
         a, b = decay(self.low, q, bits), decay(self.high, q, bits)
         return Interval(np.minimum(a, b), np.maximum(a, b))
 
-    def scaled(self, multiplier: ArrayLike, shift: int, low: int, high: int) -> Interval:
-        """``clamp(multiply_shift(x), low, high)`` for a multiplier that is not negative."""
-        ends = (np.clip(multiply_shift(x, multiplier, shift), low, high) for x in (self.low, self.high))
-        return Interval(*ends)
+    def scaled(self, multiplier: ArrayLike, shift: ArrayLike) -> Interval:
+        """``multiply_shift(x)`` is monotone in x for either sign of the multiplier; ends beyond 2**43 / multiplier stop there."""
+        far = FAR // np.maximum(np.abs(np.asarray(multiplier, dtype=np.int64)), 1)
+        a, b = (multiply_shift(np.clip(x, -far - 1, far + 1), multiplier, shift) for x in (self.low, self.high))
+        return Interval(np.minimum(a, b), np.maximum(a, b))
+
+    def clamped(self, low: ArrayLike, high: ArrayLike) -> Interval:
+        """``clamp(x, low, high)``."""
+        return Interval(*(np.asarray(np.clip(x, low, high)) for x in (self.low, self.high)))
+
+    def __neg__(self) -> Interval:
+        return Interval(np.negative(self.high), np.negative(self.low))
+
+    def times(self, factor: ArrayLike) -> Interval:
+        """Times known integers."""
+        f = np.asarray(factor, dtype=np.int64)
+        far = FAR // np.maximum(np.abs(f), 1)
+        a, b = (np.clip(x, -far - 1, far + 1) * f for x in (self.low, self.high))
+        return Interval(np.minimum(a, b), np.maximum(a, b))
 
     def at_most(self, cap: ArrayLike) -> Interval:
         """``min(x, cap)``."""
         c = np.asarray(cap, dtype=np.int64)
         return Interval(np.minimum(self.low, c), np.minimum(self.high, c))
+
+    def at_least(self, floor: ArrayLike) -> Interval:
+        """``max(x, floor)``."""
+        f = np.asarray(floor, dtype=np.int64)
+        return Interval(np.maximum(self.low, f), np.maximum(self.high, f))
 
     def hull(self, other: Interval) -> Interval:
         """The smallest interval that holds both."""

@@ -22,26 +22,24 @@ def normalise(n: Neuron) -> Neuron:
         return replace(n, reset=Reset.STATELESS)
     if n.fire is Fire.NONE and n.reset is Reset.SUBTRACT and not np.any(n.reset_amount):
         return replace(n, reset=Reset.KEEP)
-    if n.spiking and n.reset is Reset.CLAMP:
+    if n.spiking and n.reset is Reset.CLAMP and n.adapt_jump is None:
         return replace(n, reset=Reset.SET, reset_value=n.theta)
     return n
 
 
 def refusals(n: Neuron, target: Target) -> Iterator[Diagnostic]:
     """Everything about a neuron that the target cannot do faithfully."""
-    if n.gain.shape[0] > 1 or np.any(n.gain != 1):
-        yield Diagnostic(
-            "SNN304",
-            f"'{n.name}' multiplies its input by a factor that {'changes from step to step' if n.gain.shape[0] > 1 else 'is not 1'}",
-            n.loc, ("weights on the chip are constant, and a neuron has no multiplier for its input",),
-            "fold the factor into leak, bias and threshold (Form B, possible where it is positive and spikes are binary)",
-        )  # fmt: skip
+    for feature, what in _features(n).items():
+        if feature not in target.features:
+            known = f"{target.name} has no neuron program for it ({target.file}: rules.features)"
+            yield Diagnostic("SNN304", f"'{n.name}' {what}", n.loc, (known,), "choose another target, or a neuron without it")
     if n.fire.value not in target.fire or n.reset.value not in target.reset:
         help_ = f"{target.name} fires by {', '.join(sorted(target.fire))} and resets by {', '.join(sorted(target.reset))}"
         yield Diagnostic("SNN305", f"'{n.name}' fires by {n.fire.value} and resets by {n.reset.value}", n.loc, (), help_)
     if n.fire is Fire.NONE and n.reset is Reset.SUBTRACT:
         yield Diagnostic("SNN308", f"'{n.name}' subtracts a fraction of its own membrane from it", n.loc, (), "express it as a leak")
-    factors = {"current decay": n.alpha} if n.reset is Reset.STATELESS else {"leak": n.leak, "current decay": n.alpha}
+    factors = {"current decay": n.alpha, "part kept at a reset": n.reset_keep, "decay of its threshold": n.adapt_decay}
+    factors |= {} if n.reset is Reset.STATELESS else {"leak": n.leak}
     for label, value in factors.items():
         if value is not None and not target.decay.fits(decay_codes(value, target)):
             worst = float(value.reshape(-1)[np.abs(value).argmax()])
@@ -52,9 +50,26 @@ def refusals(n: Neuron, target: Target) -> Iterator[Diagnostic]:
             )  # fmt: skip
 
 
+def has_gain(n: Neuron) -> bool:
+    """Whether the neuron multiplies its input."""
+    return bool(np.any(n.gain != 1))
+
+
+def _features(n: Neuron) -> dict[str, str]:
+    """What a neuron needs beyond firing and resetting: the target's name for it, and the sentence."""
+    needed = {
+        "gain": (has_gain(n), "multiplies its input by a factor of each step"),
+        "multi_spike": (n.max_spikes > 1, "sends several spikes in a step"),
+        "reset_keep": (n.reset_keep is not None and bool(np.any(n.reset_keep)), "keeps a part of its membrane when it fires"),
+        "v_min": (n.v_min is not None, "has a lower bound of its membrane"),
+        "adapt": (n.adapt_jump is not None, "has a threshold that adapts to its spikes"),
+    }
+    return {feature: what for feature, (yes, what) in needed.items() if yes}
+
+
 def decay_codes(value: Array, target: Target) -> Array:
     """Leaks in the target's units, nearest."""
     return half_even(value * 2.0**target.decay_fraction)
 
 
-__all__ = ["decay_codes", "normalise", "refusals"]
+__all__ = ["decay_codes", "has_gain", "normalise", "refusals"]

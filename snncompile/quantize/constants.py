@@ -46,6 +46,9 @@ def integers(n: Neuron, graded: Graded | None, shape: Shape, *, lsb: Array, latt
     far = steps_to_theta > top - 1
     if n.fire is Fire.NONE and n.reset is not Reset.CLAMP:
         threshold, far = zero, np.zeros_like(far)
+    elif n.max_spikes > 1:
+        step = np.where(far, top, place("threshold", steps_to_theta))
+        threshold = step + (n.fire is Fire.STEP_GT)
     elif n.spiking:
         above = np.floor(np.minimum(steps_to_theta, top - 1)) + 1
         threshold = np.where(whole & ~far & (n.fire is Fire.STEP_GE), np.minimum(steps_to_theta, top), above).astype(np.int64)
@@ -67,7 +70,14 @@ def integers(n: Neuron, graded: Graded | None, shape: Shape, *, lsb: Array, latt
     never = top if np.any(far) else None
     far = np.zeros((1,) * ndim, dtype=bool)
     v_init = place("initial membrane", aligned(n.v_init[None], ndim)[0] / lsb)
-    fields = {"threshold": threshold, "reset_amount": amount, "reset_value": value, "v_init": v_init}
+    fields: dict[str, Any] = {"threshold": threshold, "reset_amount": amount, "reset_value": value, "v_init": v_init}
+    if n.max_spikes > 1:
+        fields |= {"spike_step": step, "max_spikes": n.max_spikes}
+    far = np.zeros((1,) * (ndim + 1), dtype=bool)
+    if n.v_min is not None:
+        fields["v_min"] = place("lower bound of the membrane", aligned(n.v_min, ndim) / lsb)
+    if n.adapt_jump is not None:
+        fields |= {"adapt_jump": place("jump of the threshold", aligned(n.adapt_jump, ndim) / lsb), "adapt_reset": n.adapt_reset}
     return Constants(fields, misses, never)
 
 
@@ -77,9 +87,14 @@ def channel_theta(n: Neuron, shape: Shape) -> Array:
     candidates += {Reset.SUBTRACT: [n.reset_amount] if n.spiking else [], Reset.SET: [n.reset_value]}.get(n.reset, [])
     for values in candidates:
         if np.any(values):
-            full = np.broadcast_to(np.abs(aligned(values, len(shape))), (values.shape[0], *shape))
-            return np.asarray(np.moveaxis(full, 1, 0).reshape(shape[0], -1).max(axis=1))
+            return by_channel(values, shape)
     return np.zeros(shape[0])
+
+
+def by_channel(values: Array, shape: Shape) -> Array:
+    """The largest magnitude of a per-step field over steps and positions, per channel."""
+    full = np.broadcast_to(np.abs(aligned(values, len(shape))), (values.shape[0], *shape))
+    return np.asarray(np.moveaxis(full, 1, 0).reshape(shape[0], -1).max(axis=1))
 
 
 def aligned(values: Array, ndim: int) -> Array:
@@ -98,8 +113,8 @@ def on_lattice(values: Array, lattice: int) -> Array:
 
 def constants_fit(n: IntNeuron, target: Target) -> bool:
     """A step threshold out of reach is no overflow, but it must still be a number that the chip can hold."""
-    values = (n.bias, n.threshold, n.reset_amount, n.reset_value, n.v_init)
-    return all(target.membrane.fits(v) for v in values)
+    values = (n.bias, n.threshold, n.reset_amount, n.reset_value, n.v_init, n.v_min, n.adapt_jump, n.spike_step)
+    return all(target.membrane.fits(v) for v in values if v is not None)
 
 
-__all__ = ["Constants", "aligned", "channel_theta", "constants_fit", "integers", "on_lattice"]
+__all__ = ["Constants", "aligned", "by_channel", "channel_theta", "constants_fit", "integers", "on_lattice"]

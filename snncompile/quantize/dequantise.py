@@ -12,12 +12,13 @@ from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.neuron import Neuron
 from snncompile.ir.population import ports
+from snncompile.quantize.constants import aligned
 from snncompile.quantize.options import QuantResult
 from snncompile.quantize.payload import incoming, offset_map, payload_of
 
 
 def dequantise(graph: Graph, result: QuantResult) -> Graph:
-    """``graph`` with weights and biases given back from the integers; thresholds, leaks and resets stay as trained."""
+    """``graph`` with weights, gains and biases given back from the integers; thresholds, leaks and resets stay as trained."""
     changed: dict[str, Op] = {}
     for n in graph.nodes:
         if not isinstance(n, Neuron):
@@ -26,19 +27,22 @@ def dequantise(graph: Graph, result: QuantResult) -> Graph:
         if not isinstance(whole, IntNeuron):
             raise InternalError(f"'{n.name}' is no population of the integer graph")
         shape = graph.shape(n.name)
-        bias = whole.bias * whole.v_scale
+        bias, gain = whole.bias * whole.v_scale, n.gain
+        if whole.gain is not None and whole.gain_shift is not None:
+            gain = np.asarray(whole.gain * 2.0**-whole.gain_shift * whole.v_scale / whole.i_scale)
         for p, e in zip(ports(result.graph, whole), whole.exponents, strict=True):
             source = p.source
             if not isinstance(source, (IntInput, IntNeuron)):
                 raise InternalError(f"'{source.name}' sends no payload")
+            scale = whole.v_scale if whole.i_scale is None else whole.i_scale
             payload = payload_of(source, (0, 0), result.graph.shape(source.name))
             unit = incoming(result.graph, p, payload, shape[0])
             q = p.synapse.weight
-            step = (whole.v_scale * 2.0**e).reshape((-1,) + (1,) * (q.ndim - 1))
+            step = (scale * 2.0**e).reshape((-1,) + (1,) * (q.ndim - 1))
             changed[p.synapse.name] = replace(graph.by_name[p.synapse.name], weight=q * step / unit.lsb)  # type: ignore[call-arg]
             if unit.zero is not None:
-                bias = bias - whole.v_scale * 2.0**e * offset_map(p.synapse, q, unit.zero)[None]
-        changed[n.name] = replace(n, bias=np.asarray(bias))
+                bias = bias - aligned(gain, len(shape)) * scale * 2.0**e * offset_map(p.synapse, q, unit.zero)[None]
+        changed[n.name] = replace(n, bias=np.asarray(bias), gain=gain)
     return graph.map_nodes(lambda op: changed.get(op.name, op))
 
 

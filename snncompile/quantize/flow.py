@@ -63,12 +63,16 @@ def quantize(
             work.payloads[op.name] = payload_of(made, (made.low, made.high), op.size)
             notes.append(note)
     for n in neurons:
-        if n.spiking:
-            shape = graph.shape(n.name)
-            work.payloads[n.name] = Payload(shape=shape, lsb=SPIKE_LSB, offset=np.zeros(()), low=0, high=1)
+        if n.spiking and n.max_spikes == 1:
+            work.payloads[n.name] = _spikes(work, n)
     _lower_all(work, neurons)
     _delays(work)
     return QuantResult(graph=_assemble(work), populations=tuple(work.lowered[n.name].report for n in neurons), notes=tuple(notes))
+
+
+def _spikes(work: _Work, n: Neuron) -> Payload:
+    """What a population of spikes sends, before its bounds are known."""
+    return Payload(shape=work.graph.shape(n.name), lsb=SPIKE_LSB, offset=np.zeros(()), low=0, high=n.max_spikes)
 
 
 def _is_graded(graph: Graph, n: Neuron) -> bool:
@@ -97,6 +101,10 @@ def _lower_all(work: _Work, neurons: list[Neuron]) -> None:
         ready = next((n for n in waiting if all(p.source.name in work.payloads for p in ports(work.graph, n))), None)
         if ready is None:
             stuck = next((n for n in waiting if n.name not in work.payloads and n.name in work.peaks), None)
+            several = next((n for n in waiting if 1 < n.max_spikes < 2**work.options.payload_bits), None)
+            if stuck is None and several is not None:
+                work.payloads[several.name] = _spikes(work, several)
+                continue
             if stuck is None:
                 name = waiting[0].name
                 problems.append(Diagnostic(

@@ -1,4 +1,4 @@
-"""Graded outputs: one payload LSB per tensor, a multiplier per channel and a shift."""
+"""Graded outputs: one payload LSB per tensor, a multiplier and a shift per channel."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from snncompile.ir.graph import Array
 from snncompile.ir.integer import IntNeuron
-from snncompile.numerics import Interval, half_even, trailing_zeros
+from snncompile.numerics import Format, Interval, half_even, trailing_zeros
 from snncompile.quantize.bounds import Bounds, population_bounds
 from snncompile.target import Target
 
@@ -36,18 +37,28 @@ def scale_output(
     f = min(n.exponents)
     reach = max(map(abs, bounds.membrane)) if g.low else max(1, bounds.membrane[1] - int(n.threshold.min()))
     whole = min(map(trailing_zeros, (n.bias, n.threshold, n.v_init))) >= f and n.reset.value in ("stateless", "keep")
-    flat_leak = bool(np.all((n.leak == 0) | (n.leak == 2**n.decay_bits))) and n.alpha is None
+    flat_leak = bool(np.all((n.leak == 0) | (n.leak == 2**n.decay_bits))) and n.alpha is None and n.gain is None
     if not g.fixed and np.all(lsb == lsb[0]) and whole and flat_leak and (reach >> f) <= most:
         out = float(lsb[0]) * 2.0**f
-        scaled = replace(base, multiplier=np.ones_like(n.v_scale, dtype=np.int64), shift=f, out_scale=np.asarray(out))
+        multiplier, shift = np.ones_like(n.v_scale, dtype=np.int64), np.full_like(n.v_scale, f, dtype=np.int64)
     else:
         out = g.lsb if g.lsb is not None else float(reach * lsb.max() / most)
-        ratio = n.v_scale / out
-        widest = int(np.floor(np.log2(target.multiplier.high / float(ratio.max()))))
-        shift = min(max(widest, 0), 40)
-        multiplier = half_even(np.minimum(ratio * 2.0**shift, target.multiplier.high))
-        scaled = replace(base, multiplier=multiplier, shift=shift, out_scale=np.asarray(out))
+        multiplier, shift = fixed_point((n.v_scale / out)[None], target.multiplier)
+        multiplier = multiplier[0]
+    scaled = replace(base, multiplier=multiplier, shift=shift, out_scale=np.asarray(out))
     return scaled, population_bounds(scaled, accumulators, steps)
 
 
-__all__ = ["Graded", "scale_output"]
+def fixed_point(ratio: Array, form: Format) -> tuple[Array, Array]:
+    """Factors ``(1 | T, ...)`` as q * 2**-k with q in the format and one k per element of the trailing axes, 0 <= k <= 40.
+
+    k makes the largest |q| over the steps use the whole width, so its relative error is at most 2**-bits; a factor that is a power
+    of two is exact.
+    """
+    largest = np.abs(ratio).max(axis=0)
+    safe = np.where(largest > 0, largest, 1.0)
+    shift = np.clip(np.floor(np.log2(form.high / safe)), 0, 40).astype(np.int64)
+    return np.clip(half_even(ratio * 2.0**shift), form.low, form.high), shift
+
+
+__all__ = ["Graded", "fixed_point", "scale_output"]

@@ -32,18 +32,23 @@ class Lattices:
     def of(cls, n: IntNeuron) -> Lattices:
         """Read off the integers themselves."""
         field = {Reset.SUBTRACT: n.reset_amount, Reset.SET: n.reset_value, Reset.CLAMP: n.threshold}.get(n.reset)
-        reset = _ZERO if field is None else _zeros(field)
+        others = [n.v_min, n.adapt_jump if n.adapt_reset else None]
+        reset = min(_ZERO if x is None else _zeros(x) for x in (field, *others))
         return cls(min(n.exponents), _zeros(n.bias), reset, _zeros(n.v_init))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factors:
-    """The decays of a population: integer codes per step in units of 2**-bits, and how the current is used."""
+    """The decays of a population: integer codes per step in units of 2**-bits, and how the current is used.
+
+    ``keep``: the part of a membrane that stays when it fires, if any does.
+    """
 
     leak: Array
     alpha: Array | None
     bits: int
     late: bool
+    keep: Array | None = None
 
 
 def _zeros(values: Array) -> int:
@@ -72,6 +77,9 @@ def missing_bits(f: Factors, reset: Reset, steps: int, start: Lattices) -> int:
         worst = max(worst, -decayed)
         m = min(decayed, used, start.bias)
         v = _ZERO if reset is Reset.STATELESS else m if reset is Reset.KEEP else min(m, start.reset)
+        if f.keep is not None:
+            kept = min(m - _loss(at_step(f.keep, t), f.bits), _ZERO)
+            worst, v = max(worst, -kept), min(v, kept)
     return worst
 
 

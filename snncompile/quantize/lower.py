@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +14,14 @@ from snncompile.ir.graph import Array, Shape
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.numerics import half_even
-from snncompile.quantize.admit import decay_codes
+from snncompile.quantize.admit import decay_codes, has_gain
 from snncompile.quantize.bounds import Bounds, population_bounds
-from snncompile.quantize.constants import aligned, channel_theta, constants_fit, integers, on_lattice
-from snncompile.quantize.graded import Graded, scale_output
+from snncompile.quantize.constants import aligned, by_channel, channel_theta, constants_fit, integers, on_lattice
+from snncompile.quantize.graded import Graded, fixed_point, scale_output
 from snncompile.quantize.lattice import Factors, Lattices, guard_bits_needed, missing_bits
 from snncompile.quantize.options import Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
-from snncompile.quantize.scales import Magnitudes, Scales, choose, magnitudes
+from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, magnitudes
 from snncompile.target import Target
 
 
@@ -53,8 +55,7 @@ class _Plan:
     job: Job
     width: int
     measured: Magnitudes
-    leak: Array
-    alpha: Array | None
+    codes: dict[str, Array | None]
     need: int
 
 
@@ -73,17 +74,21 @@ def lower(job: Job) -> Lowered:
     """Lower one population; raises CompileError SNN302 if no guard bits at all still overflow."""
     n, target = job.neuron, job.target
     bits = target.decay_fraction
-    leak = np.zeros(1, dtype=np.int64) if n.reset is Reset.STATELESS else decay_codes(n.leak, target)
-    alpha = None if n.alpha is None else decay_codes(n.alpha, target)
-    f = Factors(leak, alpha, bits, n.late_current)
+    codes = {
+        "leak": np.zeros(1, dtype=np.int64) if n.reset is Reset.STATELESS else decay_codes(n.leak, target),
+        **{k: None if (x := getattr(n, k)) is None else decay_codes(x, target) for k in ("alpha", "reset_keep", "adapt_decay")},
+    }
+    leak = codes["leak"]
+    assert leak is not None
+    f = Factors(leak, codes["alpha"], bits, n.late_current, codes["reset_keep"])
     need = guard_bits_needed(f, n.reset, job.steps, starts_at_zero=not np.any(n.v_init))
-    hopeless = _inexact_factors(job, leak, alpha)
+    hopeless = _inexact_factors(job, codes)
     widths = [job.options.weight_bits]
     if job.options.pursue_exact == "always" and not hopeless:
         widths = list(range(job.options.weight_bits, 1, -1))
     fallback: _Attempt | None = None
     for width in widths:
-        plan = _Plan(job, width, magnitudes(job.ports, 2 ** (width - 1) - 1), leak, alpha, need)
+        plan = _Plan(job, width, magnitudes(job.ports, 2 ** (width - 1) - 1), codes, need)
         base = _attempt(plan, 0, 0)
         if not base.fits:
             if width == widths[-1] and fallback is None:
@@ -111,31 +116,39 @@ def _largest(plan: _Plan, room: int, lattice: int) -> _Attempt | None:
 
 def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     """Everything for F guard bits and integers on multiples of 2**G."""
-    job, width, leak, alpha = plan.job, plan.width, plan.leak, plan.alpha
+    job, width = plan.job, plan.width
     n, target, ndim = job.neuron, job.target, len(job.shape)
-    codes = 2 ** (width - 1) - 1
-    scales = choose(
-        plan.measured, channel_theta(n, job.shape), codes=codes, guard_bits=f, lattice=lattice,
-        shared=n.fire is Fire.NONE and job.graded is None,
-    )  # fmt: skip
+    codes, gained = 2 ** (width - 1) - 1, has_gain(n)
+    theta = channel_theta(n, job.shape)
+    if gained:
+        unit = np.full_like(theta, n.grid) if n.grid else theta
+        scales = choose_gained(plan.measured, unit, by_channel(n.gain, job.shape), codes=codes, guard_bits=f, widest=target.gain.high)
+    else:
+        scales = choose(
+            plan.measured, theta, codes=codes, guard_bits=f, lattice=lattice, shared=n.fire is Fire.NONE and job.graded is None,
+        )  # fmt: skip
     weights, accumulators = [], []
     column = (-1,) + (1,) * (ndim - 1)
     lsb = scales.lsb.reshape(column)
     bias = aligned(n.bias, ndim) / lsb
+    i_scale = (scales.sigma * 2.0**-scales.extra).reshape(column)
+    ratio = aligned(n.gain, ndim) * i_scale / lsb if gained else np.ones((1,) * (ndim + 1))
+    gain, gain_shift = fixed_point(ratio, target.gain) if gained else (None, None)
     for p, delta, e in zip(job.ports, scales.deltas, scales.exponents, strict=True):
         unit = (scales.sigma * 2.0**delta).reshape((-1,) + (1,) * (p.weight.ndim - 1))
         q = np.clip(half_even(p.weight / unit), -codes, codes)
         weights.append(q)
         accumulators.append(accumulator_bound(p.port.synapse, q, p.payload, ndim))
         if p.zero is not None:
-            bias = bias + offset_map(p.port.synapse, q, p.zero)[None] * 2.0**e
+            bias = bias + offset_map(p.port.synapse, q, p.zero)[None] * 2.0**e * ratio
     made = integers(n, job.graded, job.shape, lsb=lsb, lattice=lattice, limit=target.membrane.high)
+    decays: dict[str, Any] = {key: None if x is None else aligned(x, ndim) for key, x in plan.codes.items()}
     neuron = IntNeuron(
         name=n.name, inputs=tuple(p.port.synapse.name for p in job.ports), loc=n.loc, origin=n.origin,
         fire={Fire.RELU: "relu", Fire.NONE: "none"}.get(n.fire, "step"), reset=n.reset, exponents=scales.exponents,
-        decay_bits=target.decay_fraction, leak=aligned(leak, ndim), bias=on_lattice(bias, lattice),
-        alpha=None if alpha is None else aligned(alpha, ndim), late_current=n.late_current,
-        v_scale=lsb, out_scale=lsb if n.fire is Fire.NONE else np.ones(()), **made.fields,
+        decay_bits=target.decay_fraction, bias=on_lattice(bias, lattice), late_current=n.late_current, gain=gain, gain_shift=gain_shift,
+        v_scale=lsb, i_scale=i_scale if gained else None, out_scale=lsb if n.fire is Fire.NONE else np.ones(()),
+        **made.fields, **decays,
     )  # fmt: skip
     bounds = population_bounds(neuron, accumulators, job.steps)
     if job.graded is not None:
@@ -146,27 +159,33 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     return _Attempt(neuron=neuron, weights=weights, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width, fits=fits)
 
 
-def _inexact_factors(job: Job, leak: Array, alpha: Array | None) -> str:
+def _inexact_factors(job: Job, codes: Mapping[str, Array | None]) -> str:
     """Why no number of guard bits makes this population exact; empty if some might."""
     n, scale = job.neuron, 2.0**job.target.decay_fraction
-    pairs = [("leak", n.leak, leak)] if n.reset is not Reset.STATELESS else []
-    if alpha is not None and n.alpha is not None:
-        pairs.append(("current decay", n.alpha, alpha))
-    for label, real, code in pairs:
+    if has_gain(n):
+        return "its input is multiplied by a rounded gain"
+    labels = {"leak": "leak", "alpha": "current decay", "reset_keep": "part kept at a reset", "adapt_decay": "decay of its threshold"}
+    for key, label in labels.items():
+        real, code = getattr(n, key), codes[key]
+        if code is None or (key == "leak" and n.reset is Reset.STATELESS):
+            continue
         wanted, given = np.broadcast_arrays(aligned(real, len(job.shape)), aligned(code, len(job.shape)))
         off = np.abs(wanted * scale - given)
         if np.any(off):
             worst = float(wanted.reshape(-1)[off.argmax()])
             return f"{label} {worst:.6g} is not a multiple of 2**-{job.target.decay_fraction}"
+        if key == "adapt_decay" and np.any(given % scale):
+            return "its threshold decays in whole membrane LSBs"
     return ""
 
 
 def _rounds(job: Job, neuron: IntNeuron, guard_bits: int, need: int) -> str:
     """Why the integer dynamics round somewhere; empty if they provably never do."""
-    reason = _inexact_factors(job, neuron.leak, neuron.alpha)
+    codes = {"leak": neuron.leak, "alpha": neuron.alpha, "reset_keep": neuron.reset_keep, "adapt_decay": neuron.adapt_decay}
+    reason = _inexact_factors(job, codes)
     if reason:
         return reason
-    factors = Factors(neuron.leak, neuron.alpha, neuron.decay_bits, neuron.late_current)
+    factors = Factors(neuron.leak, neuron.alpha, neuron.decay_bits, neuron.late_current, neuron.reset_keep)
     short = missing_bits(factors, neuron.reset, job.steps, Lattices.of(neuron))
     if not short:
         return ""

@@ -3,6 +3,10 @@
 weight LSB of port p     sigma[c] * 2**delta_p        delta: ports with larger weights get a coarser grid, delta >= 0
 membrane LSB             sigma[c] * 2**-F             F guard bits; accumulators are shifted by e_p = F + delta_p
 threshold                theta[c] = n[c] * 2**G       membrane LSBs; n is an integer, so theta is one by construction
+
+With a gain on the input the membrane's LSB does not depend on the weights' (the gain takes up the ratio): a payload's grid or the
+threshold gives it,  2**-F * grid  or  2**-F * theta[c], and accumulators are shifted by E + delta_p, E only as large as keeps the
+gain within its format.
 """
 
 from __future__ import annotations
@@ -20,23 +24,28 @@ _FAR = 2.0**30
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scales:
-    """See the module. ``n`` is 0 where the channel's scale does not come from its threshold."""
+    """See the module. ``n`` is 0 where the channel's scale does not come from its threshold.
+
+    With a gain, ``unit`` is what 2**F membrane LSBs are worth, and ``extra`` is E.
+    """
 
     sigma: Array
     deltas: tuple[int, ...]
     guard_bits: int
     lattice: int
     n: Array
+    unit: Array | None = None
+    extra: int = 0
 
     @property
     def lsb(self) -> Array:
         """The value of one membrane LSB per channel."""
-        return np.asarray(self.sigma * 2.0**-self.guard_bits)
+        return np.asarray((self.sigma if self.unit is None else self.unit) * 2.0**-self.guard_bits)
 
     @property
     def exponents(self) -> tuple[int, ...]:
         """By how much each port's accumulators are shifted."""
-        return tuple(self.guard_bits + d for d in self.deltas)
+        return tuple((self.extra if self.unit is not None else self.guard_bits) + d for d in self.deltas)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +94,22 @@ def _grid(rows: Array, codes: int) -> Array:
     return found
 
 
+def choose_gained(m: Magnitudes, unit: Array, largest: Array, *, codes: int, guard_bits: int, widest: int) -> Scales:
+    """Scales of a population whose input has a gain.
+
+    unit  (C,) what 2**F membrane LSBs are worth, 0 where nothing asks for one      largest  (C,) the gain's largest magnitude
+    """
+    needed = m.peak / codes
+    typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
+    sigma = np.where(m.grid > 0, m.grid, np.where(needed > 0, needed, typical))
+    unit = np.where(unit > 0, unit, sigma)
+    reach = float((largest * sigma / unit).max()) * 2.0**guard_bits / widest
+    return Scales(
+        sigma=sigma, deltas=m.deltas, guard_bits=guard_bits, lattice=0, n=np.zeros(len(sigma), dtype=np.int64), unit=unit,
+        extra=max(0, int(np.ceil(np.log2(reach)))) if reach > 0 else 0,
+    )  # fmt: skip
+
+
 def choose(m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool) -> Scales:
     """Scales for F guard bits and thresholds on multiples of 2**G.
 
@@ -108,4 +133,4 @@ def choose(m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice:
     return Scales(sigma=sigma, deltas=m.deltas, guard_bits=guard_bits, lattice=lattice, n=n)
 
 
-__all__ = ["Magnitudes", "Scales", "choose", "magnitudes"]
+__all__ = ["Magnitudes", "Scales", "choose", "choose_gained", "magnitudes"]

@@ -18,7 +18,7 @@ else:
 
 SCHEMA = 1
 STATUSES = ("documented", "measured", "assumed")
-FORMATS = ("weight", "accumulator", "membrane", "payload", "decay", "multiplier")
+FORMATS = ("weight", "accumulator", "membrane", "payload", "decay", "multiplier", "gain")
 LIMITS = ("decay_fraction", "delay")
 
 
@@ -50,12 +50,14 @@ class Target:
     quantities: Mapping[str, Quantity]
     fire: frozenset[str]
     reset: frozenset[str]
+    features: frozenset[str]
     weight: Format
     accumulator: Format
     membrane: Format
     payload: Format
     decay: Format
     multiplier: Format
+    gain: Format
     decay_fraction: int
     delay: int
     capacity: Mapping[str, float] = field(default_factory=dict)
@@ -98,7 +100,7 @@ def read_target(path: Path, shown: str) -> Target:
         elif key in quantities and (quantities[key].format is None) != key.startswith("limits."):
             problems.append(f"{key} needs a {'value' if key.startswith('limits.') else 'format'}")
     rules = data.get("rules", {})
-    problems += [f"rules.{k} must list texts" for k in ("fire", "reset") if not _texts(rules.get(k))]
+    problems += [f"rules.{k} must list texts" for k in ("fire", "reset", "features") if not _texts(rules.get(k), empty=k == "features")]
     if problems:
         raise CompileError([Diagnostic("SNN402", f"target file {shown}: {p}") for p in problems])
     formats: dict[str, Any] = {k: quantities[f"formats.{k}"].format for k in FORMATS}
@@ -106,12 +108,12 @@ def read_target(path: Path, shown: str) -> Target:
     capacity = {k.partition(".")[2]: q.value for k, q in quantities.items() if k.startswith("capacity.")}
     return Target(
         **texts, file=shown, quantities=quantities, capacity=capacity,
-        fire=frozenset(rules["fire"]), reset=frozenset(rules["reset"]), **formats, **limits,
+        fire=frozenset(rules["fire"]), reset=frozenset(rules["reset"]), features=frozenset(rules["features"]), **formats, **limits,
     )  # fmt: skip
 
 
-def _texts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
+def _texts(value: object, empty: bool) -> bool:
+    return isinstance(value, list) and (empty or bool(value)) and all(isinstance(v, str) for v in value)
 
 
 def _quantity(key: str, entry: object, found: dict[str, Quantity], problems: list[str]) -> None:

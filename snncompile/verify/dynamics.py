@@ -105,7 +105,9 @@ def compare(
     names = [n.name for n in dequantised.of(Neuron)]
     given = {name: values[name] for name in inputs}
     overrides = {name: values[name] for name in names}
-    mine = interpret(dequantised, given, record=[ref for name in names for ref in (name, f"{name}.m")], overrides=overrides)
+    mine = interpret(
+        dequantised, given, record=[ref for name in names for ref in (name, f"{name}.m", f"{name}.threshold")], overrides=overrides
+    )
     for name in names:
         n, whole = dequantised.by_name[name], result.graph.by_name[name]
         assert isinstance(n, Neuron)
@@ -130,11 +132,12 @@ def _compare_population(
 ) -> None:
     entry = found.populations.setdefault(n.name, PopulationDynamics(n.name, report.exact, report.reason))
     m = mine[f"{n.name}.m"]
-    theta = np.stack([np.broadcast_to(at_step(n.theta, t), m.shape[2:]) for t in range(m.shape[1])])
+    theta = mine[f"{n.name}.threshold"]
     scale = np.maximum(np.abs(m), np.abs(theta))
     if n.spiking:
         expected = mine[n.name]
-        near = np.abs(m - theta) <= TIE * scale
+        multiple = np.clip(np.rint(m / theta), 1, n.max_spikes) if n.max_spikes > 1 else 1
+        near = np.abs(m - multiple * theta) <= TIE * scale
     elif whole.fire == "none":
         expected = mine[n.name] / whole.out_scale
         largest = max(float(np.abs(expected).max(initial=0)), 1.0)

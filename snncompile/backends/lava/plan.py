@@ -23,7 +23,10 @@ from snncompile.mapping.schedule import Schedule
 
 Store = Callable[[str, Array], str]
 FIELDS = ("leak", "bias", "threshold", "reset_amount", "reset_value")
-SCHEMA = 1
+OPTIONAL = (
+    "alpha", "v_init", "gain", "gain_shift", "multiplier", "shift", "spike_step", "reset_keep", "v_min", "adapt_decay", "adapt_jump",
+)  # fmt: skip
+SCHEMA = 2
 
 
 def write_plan(folder: Path, graph: Graph, schedule: Schedule, store: Store | None = None) -> None:
@@ -80,8 +83,7 @@ def _population(graph: Graph, schedule: Schedule, n: IntNeuron, keep: Store) -> 
     incoming = ports(graph, n)
     bias = _with_initial_payloads(graph, n, incoming, shape)
     fields = {f: keep(f"{n.name}.{f}", bias if f == "bias" else getattr(n, f)) for f in FIELDS}
-    optional = {f: None if (value := getattr(n, f)) is None else keep(f"{n.name}.{f}", value) for f in ("alpha", "v_init")}
-    multiplier = None if n.multiplier is None else keep(f"{n.name}.multiplier", n.multiplier)
+    optional = {f: None if (value := getattr(n, f)) is None else keep(f"{n.name}.{f}", value) for f in OPTIONAL}
     return {
         "name": n.name,
         "shape": list(shape),
@@ -89,7 +91,7 @@ def _population(graph: Graph, schedule: Schedule, n: IntNeuron, keep: Store) -> 
         "ports": [_port(graph, schedule, p, e, keep) for p, e in zip(incoming, n.exponents, strict=True)],
         "neuron": {
             "fire": n.fire, "reset": n.reset.value, **fields, **optional, "late_current": n.late_current,
-            "output_multiplier": multiplier, "output_shift": n.shift, "payload_min": n.payload_min, "payload_max": n.payload_max,
+            "payload_min": n.payload_min, "payload_max": n.payload_max, "max_spikes": n.max_spikes, "adapt_reset": n.adapt_reset,
         },
     }  # fmt: skip
 
@@ -105,9 +107,11 @@ def _with_initial_payloads(graph: Graph, n: IntNeuron, incoming: tuple[Port, ...
         initials = [np.broadcast_to(d.initial, d.size) for d in port.delays]
         if not any(np.any(v) for v in initials):
             continue
-        if n.alpha is not None:
+        if n.alpha is not None or n.gain is not None:
             raise fail(
-                "SNN511", f"'{n.name}' filters a current that starts from a non-zero delayed value, which Lava's plan cannot say", loc=n.loc
+                "SNN511",
+                f"'{n.name}' filters or scales a current that starts from a non-zero delayed value, which Lava's plan cannot say",
+                loc=n.loc,
             )
         grown = np.broadcast_to(bias, (graph.steps, *np.broadcast_shapes(bias.shape[1:], shape))).copy()
         for t, initial in enumerate(reversed(initials)):

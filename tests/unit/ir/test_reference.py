@@ -51,7 +51,10 @@ def scalar_neuron(n, currents):
         size = abs(x) * abs(q) // 2**BITS
         return size if (x < 0) == (q < 0) else -size
 
-    v, i, rows = int(n.v_init), 0, []
+    def scaled(x, q, k):
+        return round(Fraction(x * q, 2**k))
+
+    v, i, w, rows = int(n.v_init), 0, 0, []
     for t, current in enumerate(currents):
         a = current << n.exponents[0]
         if n.alpha is not None:
@@ -59,21 +62,31 @@ def scalar_neuron(n, currents):
             used = before if n.late_current else i
         else:
             used = a
+        if n.gain is not None:
+            used = scaled(used, at(n.gain, t), int(n.gain_shift.item()))
         m = decay(v, at(n.leak, t)) + used + at(n.bias, t)
-        threshold = at(n.threshold, t)
-        if n.fire == "step":
-            out = int(m >= threshold)
+        h = at(n.threshold, t) + w
+        if n.fire == "step" and n.max_spikes > 1:
+            step = at(n.spike_step, t) + w
+            out = sum(m >= h + k * step for k in range(n.max_spikes))
+        elif n.fire == "step":
+            out = int(m >= h)
         elif n.fire == "relu":
-            out = min(max(round(Fraction((m - threshold) * int(n.multiplier.item()), 2**n.shift)), n.payload_min), n.payload_max)
+            out = min(max(scaled(m - h, int(n.multiplier.item()), int(n.shift.item())), n.payload_min), n.payload_max)
         else:
             out = m
+        kept = 0 if n.reset_keep is None else decay(m, at(n.reset_keep, t))
         v = {
-            Reset.SUBTRACT: m - at(n.reset_amount, t) * out,
-            Reset.SET: at(n.reset_value, t) if out > 0 else m,
-            Reset.CLAMP: min(m, threshold),
+            Reset.SUBTRACT: m - (at(n.reset_amount, t) + (w if n.adapt_reset else 0)) * out,
+            Reset.SET: kept + at(n.reset_value, t) if out > 0 else m,
+            Reset.CLAMP: min(m, h),
             Reset.KEEP: m,
             Reset.STATELESS: 0,
         }[n.reset]
+        if n.v_min is not None:
+            v = max(v, at(n.v_min, t))
+        if n.adapt_jump is not None:
+            w = decay(w, at(n.adapt_decay, t)) + at(n.adapt_jump, t) * out
         rows.append((out, m, v))
     return rows
 
@@ -81,18 +94,30 @@ def scalar_neuron(n, currents):
 @pytest.mark.parametrize("reset", list(Reset))
 @pytest.mark.parametrize("fire", ["step", "relu", "none"])
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=40)
 def test_every_rule_equals_the_definition(fire, reset, data):
     steps = 5
     per_step = st.lists(st.integers(-40, 40), min_size=steps, max_size=steps).map(lambda v: ints(*v))
     factor = st.lists(st.sampled_from([0, 1024, 2048, 3686, 4096, -2048, 6000]), min_size=1, max_size=1).map(lambda v: ints(*v))
+    extras = {}
+    if data.draw(st.booleans()):
+        extras |= {"gain": data.draw(per_step), "gain_shift": np.asarray(data.draw(st.integers(0, 6)))}
+    if reset is Reset.SET and data.draw(st.booleans()):
+        extras["reset_keep"] = data.draw(factor)
+    if data.draw(st.booleans()):
+        extras["v_min"] = data.draw(per_step)
+    if fire != "none" and data.draw(st.booleans()):
+        extras |= {"adapt_decay": data.draw(factor.filter(lambda q: 0 <= q[0] <= 4096)), "adapt_jump": abs(data.draw(per_step))}
+        extras["adapt_reset"] = data.draw(st.booleans())
+    if fire == "step" and data.draw(st.booleans()):
+        extras |= {"max_spikes": data.draw(st.integers(2, 9)), "spike_step": abs(data.draw(per_step)) + 1}
     n = neuron(
         "n", ("w",), fire=fire, reset=reset, exponents=(data.draw(st.integers(0, 4)),), leak=data.draw(factor), bias=data.draw(per_step),
         threshold=data.draw(per_step),
         reset_amount=data.draw(st.sampled_from([ints(0), ints(1)])) if fire == "none" else data.draw(per_step),
         reset_value=data.draw(per_step), v_init=np.asarray(data.draw(st.integers(-99, 99))), alpha=data.draw(st.none() | factor),
-        late_current=data.draw(st.booleans()), multiplier=ints(data.draw(st.integers(0, 99))), shift=data.draw(st.integers(0, 7)),
-        payload_min=data.draw(st.sampled_from([0, -15])), payload_max=15,
+        late_current=data.draw(st.booleans()), multiplier=ints(data.draw(st.integers(0, 99))), shift=ints(data.draw(st.integers(0, 7))),
+        payload_min=data.draw(st.sampled_from([0, -15])), payload_max=15, **extras,
     )  # fmt: skip
     x = data.draw(st.lists(st.integers(-50, 50), min_size=steps, max_size=steps))
     graph = network(source(1), Linear(name="w", inputs=("x",), weight=np.array([[3]])), n, steps=steps)

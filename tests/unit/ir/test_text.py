@@ -47,7 +47,8 @@ def integer_graph() -> Graph:
     n = IntNeuron(
         name="n", inputs=("s",), origin=("lif", "bn 1"), fire="relu", reset=Reset.CLAMP, exponents=(2,), decay_bits=12,
         leak=np.array([2048], i32), bias=np.arange(40, dtype=np.int64).reshape(20, 2), threshold=np.array([[5]], i32),
-        reset_amount=np.zeros(1, i32), reset_value=np.zeros(1, i32), v_init=np.zeros(1, i32), multiplier=np.array([7], i32), shift=3,
+        reset_amount=np.zeros(1, i32), reset_value=np.zeros(1, i32), v_init=np.zeros(1, i32),
+        multiplier=np.array([7], i32), shift=np.array([3], i32),
         payload_max=15, v_scale=np.array([np.nextafter(0.1, 1)]), out_scale=np.array([5e-324]),
     )  # fmt: skip
     return Graph(name="int", dialect=Dialect.INTEGER, nodes=(x, s, n), outputs={"out": "n.v"}, steps=20)

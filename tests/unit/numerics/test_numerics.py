@@ -103,7 +103,10 @@ def test_intervals_enclose_every_result(ends, data):
         (min(x, cap), box.at_most(cap)),
         (x << shift, box.shifted(shift)),
         (x + cap, box + Interval.point(cap)),
-        (np.clip(multiply_shift(x, abs(q), shift), 0, 255), box.scaled(abs(q), shift, 0, 255)),
+        (np.clip(multiply_shift(x, q, shift), -9, 255), box.scaled(q, shift).clamped(-9, 255)),
+        (x * q, box.times(q)),
+        (-x, -box),
+        (np.maximum(x, cap), box.at_least(cap)),
         (cap, box.hull(Interval.point(cap))),
     ]:
         assert result.low <= value <= result.high

@@ -7,7 +7,7 @@ from snncompile.ir import reference
 from snncompile.ir.graph import Dialect, Graph, validate
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Add, Conv2d, Delay, Gather, Input, Linear
-from snncompile.ir.neuron import Fire, Neuron, Reset, at_step, constant
+from snncompile.ir.neuron import Fire, Neuron, Reset, constant
 from snncompile.quantize import dequantise, quantize
 from snncompile.quantize.dequantise import payload_values
 from snncompile.target import load_target
@@ -76,7 +76,8 @@ def differences(graph, result, inputs):
     traces = reference.run(result.graph, inputs, record=record)
     values = payload_values(result, traces)
     floats = dequantise(graph, result)
-    seen = interpret(floats, {k: values[k] for k in inputs}, record=record, overrides=values)
+    thresholds = [f"{n.name}.threshold" for n in floats.nodes if isinstance(n, Neuron)]
+    seen = interpret(floats, {k: values[k] for k in inputs}, record=[*record, *thresholds], overrides=values)
     found = {}
     for n in floats.nodes:
         if not isinstance(n, Neuron):
@@ -84,7 +85,8 @@ def differences(graph, result, inputs):
         whole = result.graph.by_name[n.name]
         m = traces[f"{n.name}.m"] * whole.v_scale
         scale = np.maximum(1.0, np.abs(m))
-        theta = np.stack([np.broadcast_to(at_step(n.theta, t), m.shape[2:]) for t in range(m.shape[1])])[None]
+        theta = seen[f"{n.name}.threshold"]
+        theta = theta * np.clip(np.rint(m / theta), 1, n.max_spikes) if n.max_spikes > 1 else theta
         off = np.abs(seen[f"{n.name}.m"] - m) > 1e-9 * scale
         if n.spiking:
             off |= seen[n.name] != traces[n.name]

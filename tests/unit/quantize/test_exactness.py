@@ -135,8 +135,8 @@ def test_strict_and_inclusive_comparison_at_exact_ties(fire):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"leak": constant(0.9)}, "leak 0.9 is not a multiple of 2**-12"),
-        ({"alpha": constant(np.exp(-0.1))}, "current decay 0.904837 is not a multiple of 2**-12"),
+        ({"leak": constant(0.9)}, "leak 0.9 is not a multiple of 2**-16"),
+        ({"alpha": constant(np.exp(-0.1))}, "current decay 0.904837 is not a multiple of 2**-16"),
         ({"theta": np.linspace(1, 1.1, 5)[:, None], "reset_amount": np.linspace(1, 1.1, 5)[:, None]}, "the reset amount lies"),
         ({"leak": constant(0.75)}, "guard bits"),
         ({"reset": Reset.SET, "reset_value": constant(-0.123)}, "the reset value lies"),

@@ -29,7 +29,7 @@ def dense(leak: np.ndarray) -> Graph:
 def test_the_reason_names_the_leak_that_has_no_code(leak, shown):
     (report,) = quantize(dense(np.array(leak)), TARGET).populations
     assert not report.exact
-    assert report.reason == f"leak {shown} is not a multiple of 2**-12"
+    assert report.reason == f"leak {shown} is not a multiple of 2**-16"
 
 
 def test_dyadic_leaks_per_step_are_exact():

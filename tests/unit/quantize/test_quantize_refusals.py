@@ -1,6 +1,7 @@
 """One wrong input per code: the code, the user's line and the way out."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from snncompile.ir.neuron import Fire, Reset, constant
 from snncompile.quantize import Options, quantize
 
 RNG = np.random.default_rng(0)
+PLAIN = replace(TARGET, features=frozenset())
 LINEAR = Linear(name="w", inputs=("x",), weight=RNG.normal(size=(3, 4)))
 
 
@@ -40,8 +42,6 @@ def delayed_start():
 
 def per_pixel():
     """Pixels of one channel on different grids, under a convolution."""
-    from dataclasses import replace
-
     from snncompile.quantize import payload
 
     conv = Conv2d(name="w", inputs=("x",), weight=np.ones((1, 1, 2, 2)))
@@ -60,10 +60,11 @@ CASES = [
     ("SNN301", lambda: quantize(graded_loop(), TARGET), "loop of graded outputs"),
     ("SNN302", lambda: quantize(big(), TARGET), "the membrane holds +-8388607"),
     ("SNN302", lambda: quantize(one_layer(RNG, bias=constant(1e9)), TARGET), "the membrane holds +-8388607"),
-    ("SNN303", lambda: quantize(one_layer(RNG, leak=constant(2.5)), TARGET), "leak 2.5 lies outside -1.99976..1.99976"),
-    ("SNN303", lambda: quantize(one_layer(RNG, alpha=constant(-3.0)), TARGET), "current decay -3 lies outside"),
-    ("SNN304", lambda: quantize(one_layer(RNG, gain=np.linspace(1, 2, 5)), TARGET), "changes from step to step"),
-    ("SNN304", lambda: quantize(one_layer(RNG, gain=constant(2.0)), TARGET), "is not 1"),
+    ("SNN303", lambda: quantize(one_layer(RNG, leak=constant(9.5)), TARGET), "leak 9.5 lies outside -7.99998..7.99998"),
+    ("SNN303", lambda: quantize(one_layer(RNG, alpha=constant(-9.0)), TARGET), "current decay -9 lies outside"),
+    ("SNN304", lambda: quantize(one_layer(RNG, gain=np.linspace(1, 2, 5)), PLAIN), "multiplies its input by a factor of each step"),
+    ("SNN304", lambda: quantize(one_layer(RNG, max_spikes=3), PLAIN), "sends several spikes in a step"),
+    ("SNN304", lambda: quantize(one_layer(RNG, v_min=constant(-1.0)), PLAIN), "has a lower bound of its membrane"),
     ("SNN307", lambda: quantize(delayed_start(), TARGET), "'d' starts at a value that no payload of 'x' stands for"),
     ("SNN308", lambda: quantize(one_layer(RNG, fire=Fire.NONE, reset_amount=constant(0.5)), TARGET), "fraction of its own membrane"),
     ("SNN309", per_pixel, "differs from pixel to pixel"),
@@ -106,5 +107,5 @@ def test_all_refusals_of_a_graph_come_at_once():
     x = Input(name="x", size=(4,), low=0, high=1, grid=1)
     other = Linear(name="w2", inputs=("a",), weight=RNG.normal(size=(2, 3)))
     with pytest.raises(CompileError) as e:
-        quantize(graph_of(x, LINEAR, neuron("a", "w", leak=constant(3.0)), other, neuron("b", "w2", gain=constant(2.0))), TARGET)
+        quantize(graph_of(x, LINEAR, neuron("a", "w", leak=constant(9.0)), other, neuron("b", "w2", gain=constant(2.0))), PLAIN)
     assert [d.code for d in e.value.diagnostics] == ["SNN303", "SNN304"]

@@ -26,7 +26,7 @@ def test_every_shipped_target_loads():
 
 def test_loihi2_has_the_documented_widths():
     assert (GOOD.weight.high, GOOD.membrane.high, GOOD.membrane.low, GOOD.accumulator.high) == (127, 2**23 - 1, -(2**23) + 1, 2**23 - 1)
-    assert (GOOD.decay_fraction, GOOD.delay, GOOD.hop_limit, GOOD.executor) == (12, 63, 64, "lava")
+    assert (GOOD.decay_fraction, GOOD.delay, GOOD.hop_limit, GOOD.executor) == (16, 63, 64, "lava")
     assert "targets/loihi2-sim.toml: formats.membrane = s24" in GOOD.cite("formats.membrane")
     assert {q.status for q in GOOD.assumed} == {"assumed"}
 

@@ -19,11 +19,11 @@ def interpret(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, tuple[np
     out = {k: (np.zeros((N, T, *p["shape"]), np.int64), np.zeros((N, T, *p["shape"]), np.int64)) for k, p in pops.items()}
     load = lambda name: np.load(folder / name).astype(object)  # noqa: E731
     for s in range(N):
-        v = {
-            k: np.broadcast_to(load(p["neuron"]["v_init"]), p["shape"]) if p["neuron"]["v_init"] else np.full(p["shape"], 0, object)
-            for k, p in pops.items()
-        }
-        i = {k: np.full(p["shape"], 0, object) for k, p in pops.items()}
+        state = {}
+        for k, p in pops.items():
+            zero = np.full(p["shape"], 0, object)
+            v_init = p["neuron"]["v_init"]
+            state[k] = [np.broadcast_to(load(v_init), p["shape"]) if v_init else zero, zero, zero]
         for t in range(T):
             now = {x["name"]: inputs[x["name"]][s, t if inputs[x["name"]].shape[1] > 1 else 0].astype(object) for x in plan["inputs"]}
             for name in order(pops):
@@ -35,9 +35,9 @@ def interpret(folder: Path, inputs: dict[str, np.ndarray]) -> dict[str, tuple[np
                         continue
                     source = now[port["source"]] if k == 0 else past(out, inputs, port["source"], s, t - k)
                     a = a + synapse(port, np.asarray(source, object), tuple(p["shape"]), load) * 2 ** port["exponent"]
-                n, v[name], i[name] = neuron(p["neuron"], plan["decay_bits"], v[name], i[name], a, t, tuple(p["shape"]), load)
+                n, *state[name] = neuron(p["neuron"], plan["decay_bits"], *state[name], a, t, tuple(p["shape"]), load)
                 now[name] = n
-                out[name][0][s, t], out[name][1][s, t] = n, v[name]
+                out[name][0][s, t], out[name][1][s, t] = n, state[name][0]
     return out
 
 
@@ -83,38 +83,51 @@ def synapse(port, x, shape, load):
     return y.reshape(shape)
 
 
-def neuron(spec, bits, v, i, a, t, shape, load):
+def neuron(spec, bits, v, i, w, a, t, shape, load):
     def row(key, default):
-        if not spec[key]:
+        if not spec.get(key):
             return np.full(shape, default, object)
         array = load(spec[key])
         return np.broadcast_to(array[t % array.shape[0]], shape)
 
+    def whole(key, default):
+        return np.broadcast_to(load(spec[key]) if spec.get(key) else np.array(default, object), shape)
+
     one = 2**bits
     if spec["alpha"]:
         i = a = decay(i, row("alpha", one), one) + a
+    if spec.get("gain"):
+        a = scaled(a, row("gain", 1), whole("gain_shift", 0))
     m = decay(v, row("leak", one), one) + a + row("bias", 0)
-    theta = row("threshold", 0)
-    if spec["fire"] == "step":
+    theta = row("threshold", 0) + w
+    if spec["fire"] == "step" and spec.get("spike_step"):
+        step = row("spike_step", 0) + w
+        n = sum(np.where(m >= theta + k * step, 1, 0).astype(object) for k in range(spec["max_spikes"]))
+    elif spec["fire"] == "step":
         n = np.where(m >= theta, 1, 0).astype(object)
     elif spec["fire"] == "none":
         n = m
     else:
-        scale = np.broadcast_to(load(spec["output_multiplier"]) if spec["output_multiplier"] else np.array(1, object), shape)
-        exact = [
-            round(Fraction(int(x) * int(k), 2 ** spec["output_shift"]))
-            for x, k in zip((m - theta).reshape(-1), scale.reshape(-1), strict=True)
-        ]
-        n = np.array([min(max(y, 0), spec["payload_max"]) for y in exact], object).reshape(shape)
+        n = np.minimum(np.maximum(scaled(m - theta, whole("multiplier", 1), whole("shift", 0)), 0), spec["payload_max"])
     if spec["reset"] == "subtract":
-        v = m - row("reset_amount", 0) * n
+        v = m - (row("reset_amount", 0) + (w if spec.get("adapt_reset") else 0)) * n
     elif spec["reset"] == "set":
-        v = np.where(n > 0, row("reset_value", 0), m)
+        v = np.where(n > 0, decay(m, row("reset_keep", 0), one) + row("reset_value", 0), m)
     elif spec["reset"] == "clamp":
         v = np.where(m < theta, m, theta)
     else:
         v = m if spec["reset"] == "keep" else m * 0
-    return n, v, i
+    if spec.get("v_min"):
+        v = np.maximum(v, row("v_min", 0))
+    if spec.get("adapt_jump"):
+        w = decay(w, row("adapt_decay", 0), one) + row("adapt_jump", 0) * n
+    return n, v, i, w
+
+
+def scaled(x, q, k):
+    """x * q / 2**k, nearest, ties to even: what Python's round() of a fraction does."""
+    parts = zip(x.reshape(-1), q.reshape(-1), k.reshape(-1), strict=True)
+    return np.array([round(Fraction(int(a) * int(b), 2 ** int(c))) for a, b, c in parts], object).reshape(x.shape)
 
 
 def decay(x, q, one):

@@ -80,6 +80,10 @@ class Builder:
         pick = self.rng.random
         fire, reset = fire or str(self.rng.choice(FIRES)), reset or str(self.rng.choice(RESETS))
         alpha = pick() < 0.5 if alpha is None else alpha
+        channels = (shape[0], *[1] * (len(shape) - 1))
+        several = fire == "step" and pick() < 0.3
+        adapts = fire != "none" and pick() < 0.3
+        gained = pick() < 0.3
         return {
             "fire": fire, "reset": reset,
             "leak": self.parameter(0, 4096, shape) if pick() < 0.8 else None,
@@ -88,13 +92,21 @@ class Builder:
             "reset_amount": self.parameter(0, 2 if fire == "none" else scale, shape), "reset_value": self.parameter(-scale, scale, shape),
             "v_init": self.integers(-scale, scale, shape) if pick() < 0.5 else None,
             "alpha": self.parameter(0, 4096, shape) if alpha else None,
-            "output_multiplier": self.integers(1, 9, (shape[0], *[1] * (len(shape) - 1))) if pick() < 0.7 else None,
-            "output_shift": int(self.rng.integers(0, 4)), "payload_max": int(self.rng.choice([1, 15, 255])),
+            "gain": self.parameter(-9, 9, shape) if gained else None,
+            "gain_shift": self.integers(0, 4, channels) if gained else None,
+            "multiplier": self.integers(1, 9, channels) if pick() < 0.7 else None,
+            "shift": self.integers(0, 4, channels) if pick() < 0.7 else None, "payload_max": int(self.rng.choice([1, 15, 255])),
+            "max_spikes": int(self.rng.integers(2, 6)) if several else 1,
+            "spike_step": self.parameter(1, scale // 2, shape) if several else None,
+            "reset_keep": self.parameter(0, 4096, shape) if reset == "set" and pick() < 0.5 else None,
+            "v_min": self.parameter(-scale, scale, shape) if pick() < 0.3 else None,
+            "adapt_decay": self.parameter(0, 4096, shape) if adapts else None,
+            "adapt_jump": self.parameter(0, scale // 2, shape) if adapts else None, "adapt_reset": bool(adapts and pick() < 0.5),
         }  # fmt: skip
 
     def write(self, **changes):
         plan = {
-            "schema": 1, "steps": self.steps, "initiation_interval": self.interval, "decay_bits": 12,
+            "schema": 2, "steps": self.steps, "initiation_interval": self.interval, "decay_bits": 12,
             "membrane": {"low": LOW, "high": HIGH}, "payload": {"low": LOW, "high": HIGH},
             "inputs": self.inputs, "populations": self.populations, "outputs": [p["name"] for p in self.populations][-1:],
         }  # fmt: skip

@@ -95,7 +95,7 @@ def test_dense_is_exact_at_the_ends_of_eight_bits(tmp_path, guest, clean):
 def test_rounding_and_decay_on_every_small_number():
     neuron, x = guest_module("neuron"), np.arange(-70, 71)
     for bits in range(6):
-        assert neuron.shift_half_even(x, bits).tolist() == [round(Fraction(int(k), 2**bits)) for k in x]
+        assert neuron.shift_half_even(x, np.full(x.shape, bits)).tolist() == [round(Fraction(int(k), 2**bits)) for k in x]
     state = neuron.NeuronState.__new__(neuron.NeuronState)
     state.bits = 3
     for q in range(9):

@@ -3,7 +3,9 @@
     decay(x, q) = sign(x * q) * ((|x| * |q|) >> decay_bits)      toward zero
     i = decay(i, alpha[t]) + a     or  i = a  without alpha
     m = decay(v, leak[t]) + i + bias[t]                          i of the step before, if the current comes late
-    n = fire(m, threshold[t]);  v = reset(m, n)
+                                                                 with a gain: (i * gain[t]) >> gain_shift, rounded half to even
+    h = threshold[t] + w                                         w is 0 without adaptation
+    n = fire(m, h);  v = max(reset(m, n), v_min[t]);  w = decay(w, adapt_decay[t]) + adapt_jump[t] * n
 
 All values int64; a value outside the membrane or payload range raises RangeViolation, nothing wraps or saturates.
 """
@@ -16,7 +18,7 @@ from .plan import Neuron, Plan, Population, Range, RangeViolation
 
 
 class NeuronState:
-    """Membrane ``v`` and synaptic current ``i`` of one population, and how they advance."""
+    """Membrane ``v``, synaptic current ``i`` and threshold adaptation ``w`` of one population, and how they advance."""
 
     def __init__(self, plan: Plan, population: Population) -> None:
         self.spec: Neuron = population.neuron
@@ -27,9 +29,10 @@ class NeuronState:
         self.start_sample()
 
     def start_sample(self) -> None:
-        """Forget everything: v = v_init, i = 0."""
+        """Forget everything: v = v_init, i = 0, w = 0."""
         self.v = np.ascontiguousarray(np.broadcast_to(self.spec.v_init, self.shape))
         self.i = np.zeros(self.shape, np.int64)
+        self.w = np.zeros(self.shape, np.int64)
 
     def step(self, t: int, a: np.ndarray) -> np.ndarray:
         """Advance by model step ``t`` with the summed synaptic input ``a``; return the payload n, leave v in ``self.v``."""
@@ -39,12 +42,17 @@ class NeuronState:
             self.i = self.decay(before, at(spec.alpha, t)) + a
             check(self.i, self.membrane, "the synaptic current")
             a = before if spec.late_current else self.i
+        if spec.gain is not None:
+            a = shift_half_even(a * at(spec.gain, t), spec.gain_shift)
         m = self.decay(self.v, at(spec.leak, t)) + a + at(spec.bias, t)
         check(m, self.membrane, "the membrane")
         n = self.fire(m, t)
         check(n, self.payload, "the payload")
         self.v = self.reset(m, n, t)
         check(self.v, self.membrane, "the membrane after reset")
+        if spec.adapt_jump is not None:
+            self.w = self.decay(self.w, at(spec.adapt_decay, t)) + at(spec.adapt_jump, t) * n
+            check(self.w, self.membrane, "the threshold's adaptation")
         return n
 
     def decay(self, x: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -60,26 +68,33 @@ class NeuronState:
         spec = self.spec
         if spec.fire == "none":
             return m
+        above = m - self.w - at(spec.threshold, t)
+        if spec.fire == "step" and spec.spike_step is not None:
+            several: np.ndarray = above // (at(spec.spike_step, t) + self.w) + 1
+            limited: np.ndarray = np.clip(several, 0, spec.max_spikes)
+            return limited
         if spec.fire == "step":
-            fired: np.ndarray = (m >= at(spec.threshold, t)).astype(np.int64)
+            fired: np.ndarray = (above >= 0).astype(np.int64)
             return fired
-        scaled: np.ndarray = shift_half_even((m - at(spec.threshold, t)) * spec.multiplier, spec.shift)
-        limited: np.ndarray = np.clip(scaled, spec.payload_min, spec.payload_max)
-        return limited
+        scaled: np.ndarray = shift_half_even(above * spec.multiplier, spec.shift)
+        payload: np.ndarray = np.clip(scaled, spec.payload_min, spec.payload_max)
+        return payload
 
     def reset(self, m: np.ndarray, n: np.ndarray, t: int) -> np.ndarray:
         """Membrane that stays after payload ``n`` was sent."""
         spec = self.spec
         v: np.ndarray = m  # keep
         if spec.reset == "subtract":
-            v = m - at(spec.reset_amount, t) * n
+            amount = at(spec.reset_amount, t)
+            v = m - (amount + self.w if spec.adapt_reset else amount) * n
         elif spec.reset == "set":
-            v = np.where(n > 0, at(spec.reset_value, t), m)
+            fresh = at(spec.reset_value, t)
+            v = np.where(n > 0, fresh if spec.reset_keep is None else fresh + self.decay(m, at(spec.reset_keep, t)), m)
         elif spec.reset == "clamp":
-            v = np.minimum(m, at(spec.threshold, t))
+            v = np.minimum(m, at(spec.threshold, t) + self.w)
         elif spec.reset == "stateless":
             v = np.zeros_like(m)
-        return v
+        return v if spec.v_min is None else np.maximum(v, at(spec.v_min, t))
 
 
 def at(parameter: np.ndarray, t: int) -> np.ndarray:
@@ -88,14 +103,15 @@ def at(parameter: np.ndarray, t: int) -> np.ndarray:
     return np.asarray(row)
 
 
-def shift_half_even(x: np.ndarray, bits: int) -> np.ndarray:
-    """Divide by 2**bits, round to nearest, ties to even."""
-    if bits == 0:
+def shift_half_even(x: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Divide by 2**bits, round to nearest, ties to even; 0 bits leave x."""
+    if not bits.any():
         return x
-    floor = x >> bits
-    rest, half = x - (floor << bits), 1 << (bits - 1)
-    up = (rest > half) | ((rest == half) & (floor & 1 == 1))
-    rounded: np.ndarray = floor + up
+    whole = x >> bits
+    remainder = x - (whole << bits)
+    half = np.left_shift(np.int64(1), np.maximum(bits - 1, 0))
+    up = (remainder > half) | ((remainder == half) & (whole % 2 == 1))
+    rounded: np.ndarray = np.where(bits == 0, x, whole + up)
     return rounded
 
 

@@ -3,13 +3,14 @@
 Model step t of each sample, exact integers, v = v_init and i = 0 at its start:
 
     a = sum over ports of  synapse(payload of source at step t - model_delay, 0 before the sample)  <<  exponent
-    i = decay(i, alpha[t]) + a  with alpha, else a;   m = decay(v, leak[t]) + i + bias[t]
-    n = fire(m, threshold[t]);                        v = reset(m, n)                          see neuron.py, synapse.py
+    i = decay(i, alpha[t]) + a  with alpha, else a;   m = decay(v, leak[t]) + scaled(i, gain[t]) + bias[t]
+    n = fire(m, threshold[t] + w);                    v = reset(m, n)                          see neuron.py, synapse.py
 
 Hardware time: a population at ``depth`` does step t of sample s at hardware step interval * (s * T + t) + depth and sends 0 otherwise; a
 port delivers ``hop_delay`` hardware steps after the source's update, and hop_delay = interval * model_delay + depth - source depth.
 
-Parameters have a leading axis of T or 1 and then broadcast to the shape; a null leak or multiplier is 1, a null alpha no filter, others 0.
+Parameters have a leading axis of T or 1 and then broadcast to the shape. A null leak or multiplier is 1; a null alpha, gain, spike_step,
+reset_keep, v_min or adapt_jump switches that part of the neuron off; others are 0.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA = 1
+SCHEMA = 2
 INT32 = 2**31
 FIRE = ("step", "relu", "none")
 RESET = ("subtract", "set", "clamp", "keep", "stateless")
@@ -75,7 +76,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Neuron:
-    """Parameters of the neuron step; arrays have a leading axis of length T or 1 (``v_init`` and ``multiplier`` none)."""
+    """Parameters of the neuron step; arrays have a leading axis of length T or 1 (``v_init``, ``multiplier`` and shifts none)."""
 
     fire: str
     reset: str
@@ -87,10 +88,19 @@ class Neuron:
     v_init: np.ndarray
     alpha: np.ndarray | None
     late_current: bool
+    gain: np.ndarray | None
+    gain_shift: np.ndarray
     multiplier: np.ndarray
-    shift: int
+    shift: np.ndarray
     payload_min: int
     payload_max: int
+    max_spikes: int
+    spike_step: np.ndarray | None
+    reset_keep: np.ndarray | None
+    v_min: np.ndarray | None
+    adapt_decay: np.ndarray
+    adapt_jump: np.ndarray | None
+    adapt_reset: bool
 
 
 @dataclass(frozen=True)
@@ -176,7 +186,8 @@ class _Reader:
         if neuron.fire == "none":
             payload = Range(max(self.payload.low, self.membrane.low), min(self.payload.high, self.membrane.high))
         else:
-            payload = Range(0, 1) if neuron.fire == "step" else Range(neuron.payload_min, neuron.payload_max)
+            spikes = Range(0, neuron.max_spikes)
+            payload = spikes if neuron.fire == "step" else Range(neuron.payload_min, neuron.payload_max)
             for value in (payload.low, payload.high):
                 fits = self.payload.low <= value <= self.payload.high
                 _require(fits, f"'{name}' can send {value}, the payload range is {self.payload.low}..{self.payload.high}")
@@ -226,13 +237,24 @@ class _Reader:
             _broadcasts(array.shape, shape, f"'{name}': {key}")
             return array
 
+        def shifts(key: str) -> np.ndarray:
+            array = plain(key, 0)
+            _require(array.size == 0 or (int(array.min()) >= 0 and int(array.max()) <= 62), f"'{name}': {key} is not in 0..62")
+            return array
+
+        def maybe(key: str) -> np.ndarray | None:
+            return per_step(key, 0) if row.get(key) else None
+
         one = 1 << self.bits
-        leak, alpha = per_step("leak", one), per_step("alpha", one) if row.get("alpha") else None
-        for key, q in (("leak", leak), ("alpha", alpha)):
+        leak, alpha, keep, adapt = per_step("leak", one), maybe("alpha"), maybe("reset_keep"), per_step("adapt_decay", 0)
+        threshold, multiplier, gain, spike_step = per_step("threshold", 0), plain("multiplier", 1), maybe("gain"), maybe("spike_step")
+        for key, q in (("leak", leak), ("alpha", alpha), ("reset_keep", keep), ("adapt_decay", adapt), ("gain", gain)):
             _require(q is None or self.membrane.magnitude * _magnitude(q) < 2**62, f"'{name}': {key} overflows 64 bits")
-        threshold, multiplier = per_step("threshold", 0), plain("output_multiplier", 1)
-        product = (self.membrane.magnitude + _magnitude(threshold)) * _magnitude(multiplier)
-        _require(product < 2**62, f"'{name}': output_multiplier overflows 64 bits")
+        product = (2 * self.membrane.magnitude + _magnitude(threshold)) * _magnitude(multiplier)
+        _require(product < 2**62, f"'{name}': multiplier overflows 64 bits")
+        _require(spike_step is None or int(spike_step.min()) > 0, f"'{name}': spike_step is not positive")
+        max_spikes = _integer(row.get("max_spikes", 1), f"max_spikes of '{name}'", 1)
+        _require(max_spikes == 1 or (fire == "step" and spike_step is not None), f"'{name}': max_spikes {max_spikes} needs 'spike_step'")
         return Neuron(
             fire=fire,
             reset=reset,
@@ -244,10 +266,19 @@ class _Reader:
             v_init=plain("v_init", 0),
             alpha=alpha,
             late_current=bool(row.get("late_current")),
+            gain=gain,
+            gain_shift=shifts("gain_shift"),
             multiplier=multiplier,
-            shift=_integer(row.get("output_shift") or 0, f"output_shift of '{name}'", 0, 62),
+            shift=shifts("shift"),
             payload_min=_integer(row.get("payload_min") or 0, f"payload_min of '{name}'", -INT32 + 1) if fire == "relu" else 0,
             payload_max=_integer(row["payload_max"], f"payload_max of '{name}'", 0) if fire == "relu" else 1,
+            max_spikes=max_spikes,
+            spike_step=spike_step,
+            reset_keep=keep,
+            v_min=maybe("v_min"),
+            adapt_decay=adapt,
+            adapt_jump=maybe("adapt_jump"),
+            adapt_reset=bool(row.get("adapt_reset")),
         )
 
     def tensor(self, name: str) -> np.ndarray:
