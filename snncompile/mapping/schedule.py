@@ -71,9 +71,10 @@ class Schedule:
         return "\n".join(lines)
 
 
-def schedule(graph: Graph, hop_limit: int | None = None) -> Schedule:
+def schedule(graph: Graph, hop_limit: int | None = None, interval: int = 1) -> Schedule:
     """Schedule an integer graph.
 
+    interval   the smallest initiation interval to take, where a cycle does not force a larger one
     hop_limit  the most hardware steps one synapse can take; by default what the graph's ``meta["hop_limit"]`` records
     raises     CompileError SNN403 where a synapse would have to wait longer than that
     """
@@ -81,7 +82,8 @@ def schedule(graph: Graph, hop_limit: int | None = None) -> Schedule:
     wires = tuple(_wires(graph))
     names = [n.name for n in graph.nodes if isinstance(n, (IntInput, IntNeuron))]
     inputs = {n.name for n in graph.nodes if isinstance(n, IntInput)}
-    ii = smallest_interval(wires)
+    forced = smallest_interval(wires)
+    ii = max(forced, interval)
     depth = depths(names, inputs, wires, ii)
     if depth is None:
         raise InternalError(f"no schedule with initiation interval {ii}")
@@ -97,7 +99,7 @@ def schedule(graph: Graph, hop_limit: int | None = None) -> Schedule:
         ])  # fmt: skip
     return Schedule(
         steps=graph.steps, initiation_interval=ii, depth=depth, hop_delay=hops, wires=wires,
-        model_delay={w.synapse: w.delay for w in wires}, critical=critical_cycle(wires, ii),
+        model_delay={w.synapse: w.delay for w in wires}, critical=critical_cycle(wires, ii) if ii == forced else (),
     )  # fmt: skip
 
 

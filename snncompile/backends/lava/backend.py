@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from snncompile.backends.lava.emit import RUNNER
 from snncompile.backends.lava.interpreter import LavaInterpreter, find_interpreter
+from snncompile.backends.lava.learning_plan import LavaLearned, read_learned
 from snncompile.backends.lava.supervisor import run_guest
 from snncompile.errors import fail
 
@@ -36,6 +37,7 @@ class LavaTraces(dict[str, PopulationTrace]):
     seconds: float
     step_seconds: float
     interpreter: LavaInterpreter
+    learned: LavaLearned | None = None
 
 
 def run_plan(
@@ -48,12 +50,14 @@ def run_plan(
     preparing: Callable[[str], None] | None = None,
     out: Path | None = None,
     fused: bool = False,
+    targets: npt.NDArray[Any] | None = None,
 ) -> LavaTraces:
     """Run ``plan_folder`` (plan.json and tensors) on ``inputs`` {name: integers [samples, steps or 1, *shape]}.
 
     ``timeout_s`` bounds the whole guest run in seconds, finding an interpreter excluded. ``progress(done, of)`` counts hardware steps;
     ``preparing`` hears what provisioning does. ``out`` keeps the result files; otherwise they are mapped and vanish with the arrays.
-    ``fused`` avoids Lava's built-in Dense: fewer processes, the same bits.
+    ``fused`` avoids Lava's built-in Dense: fewer processes, the same bits. ``targets`` [samples] are the classes to learn (negative for
+    none), for a plan that learns; ``learned`` of the result then holds what was learned.
 
     Errors  SNN501, SNN502, SNN509 interpreter; SNN503 plan; SNN504 inputs; SNN505 to SNN508, SNN510 see ``run_guest``
     """
@@ -67,8 +71,13 @@ def run_plan(
         for name, array in inputs.items():
             np.save(given / f"{name}.npy", array, allow_pickle=False)
         arguments = [str(RUNNER / "run.py"), "--plan", str(plan_folder.absolute()), "--inputs", str(given), "--out", str(results)]
+        if targets is not None:
+            np.save(scratch / "targets.npy", targets, allow_pickle=False)
+            arguments += ["--learn", str(scratch / "targets.npy")]
         run = run_guest(chosen.path, arguments + (["--fused"] if fused else []), scratch=scratch, timeout_s=timeout_s, progress=progress)
         traces = LavaTraces({name: _trace(results, name) for name in _populations(plan_folder)})
+        if targets is not None:
+            traces.learned = read_learned(results)
     traces.seconds, traces.step_seconds, traces.interpreter = time.monotonic() - started, run.step_seconds, chosen
     return traces
 

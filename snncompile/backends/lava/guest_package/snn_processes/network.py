@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from lava.utils.weightutils import SignMode
 
 from .board import Board
 from .plan import Plan, Population
+from .plastic import Learning, Recorder
+from .population import slot
 from .processes import PopulationProcess, SourceModel, SourceProcess, population_model
 from .synapse import fits_builtin_dense
 
@@ -32,6 +34,8 @@ class Network:
     out: Path
     board: Board
     builtin: bool
+    learning: Learning | None = None
+    targets: np.ndarray | None = None
     models: dict[AbstractProcess, type] = field(default_factory=dict)
 
     def build(self) -> tuple[AbstractProcess, Loihi2SimCfg]:
@@ -50,7 +54,9 @@ class Network:
         for process, population, dense in made:
             for k, port in enumerate(population.ports):
                 target = getattr(process, f"in_{k}")
-                if k in dense:
+                if self._learns(population, k):
+                    self._plastic(outs[port.source], target, outs[population.name], population, port.weight)
+                elif k in dense:
                     synapse = self._dense(f"{population.name}.dense_{k}", port.weight)
                     outs[port.source].connect(synapse.s_in)
                     synapse.a_out.connect(target)
@@ -67,8 +73,8 @@ class Network:
         steps, interval = self.plan.steps, self.plan.interval
         size, total = int(np.prod(data.shape[2:])), samples * steps
         hardware_steps = max(self.plan.hardware_steps(samples), interval * total)
-        if size * hardware_steps * 4 > RING_BUFFER_BYTES:
-            return self._add(SourceProcess(name=name, data=data, steps=steps, interval=interval), SourceModel)
+        if self.learning is not None or size * hardware_steps * 4 > RING_BUFFER_BYTES:
+            return self._add(SourceProcess(name=name, data=data, plan=self.plan, rest=self.rest), SourceModel)
         timeline = np.zeros((size, hardware_steps), np.int32)
         per_step = np.repeat(data, steps, axis=1) if varying == 1 else data
         timeline[:, : interval * total : interval] = per_step.reshape(total, size).T
@@ -76,12 +82,63 @@ class Network:
         source.name = name
         return self._add(source, PySendModelFixed)
 
+    @property
+    def rest(self) -> int:
+        """Idle model steps between samples."""
+        return 0 if self.learning is None else self.learning.rest
+
+    def _learns(self, population: Population, port: int) -> bool:
+        return self.learning is not None and (population.name, port) == (self.learning.population, self.learning.port)
+
+    def _plastic(self, source: Any, target: Any, logits: Any, population: Population, weight: np.ndarray) -> None:
+        """The plastic synapse, and the error population that closes its loop: chip weights are twice the plan's."""
+        from .plastic_processes import ErrorModel, ErrorProcess, PlasticModel, plastic_dense  # noqa: PLC0415 - only for streams that learn
+
+        assert self.learning is not None
+        learning, plan, samples = self.learning, self.plan, self.samples
+        count = len(plan.populations)
+        recorder = Recorder(self.out, [learning.taught(plan, n) for n in range(samples)])
+        synapse = plastic_dense(2 * weight.astype(np.int32), learning, board=self.board, index=count, recorder=recorder)
+        source.connect(synapse.s_in)
+        synapse.a_out.connect(target)
+
+        def at(h: int) -> tuple[int, int] | None:
+            return slot(h - population.depth, plan, samples, learning.rest)
+
+        error = ErrorProcess(size=population.size, error=learning.error, slot=at, out=self.out, board=self.board, index=count + 1)
+        teacher = self._teacher(population)
+        logits.connect(error.logits)
+        teacher.s_out.connect(error.target)
+        error.positive.connect(synapse.s_in_y1)
+        error.negative.connect(synapse.s_in_y2)
+        self._add(synapse, PlasticModel)
+        self._add(error, ErrorModel)
+
+    def _teacher(self, population: Population) -> AbstractProcess:
+        """A target spike at every model step of a sample with a target, when the readout updates."""
+        assert self.targets is not None
+        onehot = (np.arange(population.size) == self.targets[:, None]).astype(np.int32)
+        source = SourceProcess(name="target", data=onehot[:, None], plan=self.plan, rest=self.rest, late=population.depth)
+        return self._add(source, SourceModel)
+
     def _population(self, index: int, population: Population, clocked: bool) -> tuple[AbstractProcess, frozenset[int]]:
-        exact = (k for k, port in enumerate(population.ports) if self.builtin and fits_builtin_dense(port, self.largest[port.source]))
-        dense = frozenset(exact)
+        dense = frozenset(
+            k for k, port in enumerate(population.ports)
+            if self._learns(population, k) or (self.builtin and fits_builtin_dense(port, self.largest[port.source]))
+        )  # fmt: skip
+        if self.learning is not None and population.name == self.learning.population:
+            ports = (replace(p, exponent=p.exponent - self._learns(population, k)) for k, p in enumerate(population.ports))
+            population = replace(population, ports=tuple(ports))  # chip weights are twice the plan's
         sizes = [population.size if k in dense else int(np.prod(port.source_shape)) for k, port in enumerate(population.ports)]
         sizes += [1] if clocked else []
-        engine = {"plan": self.plan, "population": population, "samples": self.samples, "largest": self.largest, "out": self.out}
+        engine = {
+            "plan": self.plan,
+            "population": population,
+            "samples": self.samples,
+            "largest": self.largest,
+            "out": self.out,
+            "rest": self.rest,
+        }
         process = PopulationProcess(
             name=population.name, size=population.size, in_sizes=sizes, index=index, dense=dense, board=self.board, engine=engine
         )
@@ -95,7 +152,7 @@ class Network:
 
     def _clock(self, processes: list[AbstractProcess]) -> None:
         """Tie unconnected parts together with a source of zeros: Lava runs only what is connected, and drops the rest silently."""
-        clock = self._add(SourceProcess(name="clock", data=np.zeros((1, 1, 1), np.int32), steps=1, interval=1), SourceModel)
+        clock = self._add(SourceProcess(name="clock", data=np.zeros((1, 1, 1), np.int32), plan=None), SourceModel)
         for process in processes:
             last = max(int(name[3:]) for name in vars(process) if name.startswith("in_") and name[3:].isdigit())
             clock.s_out.connect(getattr(process, f"in_{last}"))

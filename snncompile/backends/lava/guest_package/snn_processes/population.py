@@ -1,6 +1,7 @@
 """A population in hardware time: when it updates, what its synapses have delivered by then, what it records.
 
-Hardware step h is model step t of sample s when h = interval * (s * T + t) + depth; at any other h the population holds and sends 0.
+Hardware step h is model step t of sample s when h = interval * (s * (T + rest) + t) + depth; at any other h the population holds and
+sends 0. ``rest`` is 0 but for streams that learn.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ class Engine:
     """Everything a population does in one hardware step, without any Lava: ``update`` first, then ``deliver``."""
 
     def __init__(
-        self, plan: Plan, population: Population, *, samples: int, largest: dict[str, int], dense: frozenset[int], out: Path
+        self, plan: Plan, population: Population, *, samples: int, largest: dict[str, int], dense: frozenset[int], out: Path, rest: int = 0
     ) -> None:
-        self.plan, self.population, self.samples = plan, population, samples
+        self.plan, self.population, self.samples, self.rest = plan, population, samples, rest
         self.neuron = NeuronState(plan, population)
         self.lines = [DelayLine(p, k in dense) for k, p in enumerate(population.ports)]
         self.synapses = {k: make_synapse(p, population.shape, largest[p.source]) for k, p in enumerate(population.ports) if k not in dense}
@@ -30,10 +31,7 @@ class Engine:
 
     def slot(self, h: int) -> tuple[int, int] | None:
         """Return (sample, model step) done at hardware step ``h``, or None when the population holds."""
-        count, phase = divmod(h - self.population.depth, self.plan.interval)
-        if count < 0 or phase or count >= self.samples * self.plan.steps:
-            return None
-        return divmod(count, self.plan.steps)
+        return slot(h - self.population.depth, self.plan, self.samples, self.rest)
 
     def update(self, h: int, dense: dict[int, np.ndarray]) -> np.ndarray | None:
         """Do hardware step ``h``; ``dense`` holds what built-in Dense processes sent, by port. Return the payload or None for zeros."""
@@ -58,6 +56,13 @@ class Engine:
     def deliver(self, port: int, payload: np.ndarray) -> None:
         """Put the payload that arrived at a fused port through its synapse; it is used ``hop_delay`` steps from now."""
         self.lines[port].push(self.synapses[port](payload) if payload.any() else None)
+
+
+def slot(h: int, plan: Plan, samples: int, rest: int) -> tuple[int, int] | None:
+    """Return (sample, model step) of hardware step ``h`` at depth 0, or None between steps, between samples and after the last."""
+    count, phase = divmod(h, plan.interval)
+    sample, t = divmod(count, plan.steps + rest)
+    return None if count < 0 or phase or t >= plan.steps or sample >= samples else (sample, t)
 
 
 class DelayLine:

@@ -18,7 +18,8 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from .population import Engine
+from .plan import Plan
+from .population import Engine, slot
 
 
 class PopulationProcess(AbstractProcess):  # type: ignore[misc]
@@ -86,11 +87,11 @@ def population_model(ports: int) -> type:
 
 
 class SourceProcess(AbstractProcess):  # type: ignore[misc]
-    """Sends an input array [samples, T or 1, *shape] at hardware steps interval * (s * T + t), zeros in between."""
+    """Sends an input array [samples, T or 1, *shape] at hardware steps interval * (s * (T + rest) + t) + late, zeros in between."""
 
-    def __init__(self, *, name: str, data: np.ndarray, steps: int, interval: int) -> None:
+    def __init__(self, *, name: str, data: np.ndarray, plan: Plan | None, rest: int = 0, late: int = 0) -> None:
         size = int(np.prod(data.shape[2:]))
-        super().__init__(name=name, data=data, steps=steps, interval=interval, size=size)
+        super().__init__(name=name, data=data, plan=plan, rest=rest, late=late, size=size)
         self.s_out = OutPort(shape=(size,))
 
 
@@ -105,10 +106,9 @@ class SourceModel(PyLoihiProcessModel):  # type: ignore[misc]
     def run_spk(self) -> None:
         """Send the data of this hardware step."""
         params = self.proc_params
-        data, steps = params["data"], params["steps"]
-        count, phase = divmod(self.time_step - 1, params["interval"])
-        sample, t = divmod(count, steps)
-        if phase or sample >= data.shape[0]:
+        data, plan = params["data"], params["plan"]
+        at = None if plan is None else slot(self.time_step - 1 - params["late"], plan, data.shape[0], params["rest"])
+        if at is None:
             self.s_out.send(np.zeros(params["size"], np.int32))
         else:
-            self.s_out.send(data[sample, t if data.shape[1] > 1 else 0].reshape(-1))
+            self.s_out.send(data[at[0], at[1] if data.shape[1] > 1 else 0].reshape(-1))

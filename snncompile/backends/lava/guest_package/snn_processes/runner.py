@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import tempfile
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,20 @@ from . import guard
 from .board import Board
 from .data import load_inputs, prepare_records
 from .plan import InputError, Plan, PlanError, load_plan
+from .plastic import Learning, Recorder, load_learning, load_targets
 from .reporter import Failure, Reporter, error_event
 from .watch import Watch
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What runs: a plan on the samples of its inputs, learning from targets or not."""
+
+    plan: Plan
+    inputs: dict[str, np.ndarray]
+    samples: int
+    learning: Learning | None
+    targets: np.ndarray | None
 
 
 def main(here: Path) -> int:
@@ -47,6 +61,9 @@ def _arguments(here: Path) -> argparse.Namespace:
     parser.add_argument("--plan", type=Path, default=here, help="folder of plan.json (default: the folder of run.py)")
     parser.add_argument("--samples", type=int, default=1, help="number of samples, only for a plan without inputs")
     parser.add_argument("--fused", action="store_true", help="never use Lava's built-in Dense: fewer processes, same bits")
+    parser.add_argument(
+        "--learn", type=Path, metavar="TARGETS.npy", help="learn while running: the class of each sample, negative for none"
+    )
     parser.add_argument("--events", action="store_true", help="print JSON lines for a supervisor")
     return parser.parse_args()
 
@@ -61,11 +78,13 @@ def _run(args: argparse.Namespace, reporter: Reporter, scratch: Path) -> None:
     try:
         plan, inputs = _load(args)
         samples = next(iter(inputs.values())).shape[0] if inputs else args.samples
-        total = plan.hardware_steps(samples)
         args.out.mkdir(parents=True, exist_ok=True)
         prepare_records(plan, samples, args.out)
-        board = Board([p.name for p in plan.populations], scratch)
-        process = _start(plan, inputs, samples, args, board)
+        learning, targets = _learning(args, plan, samples)
+        names = [p.name for p in plan.populations] + ([] if learning is None else ["plastic synapse", "error population"])
+        total = plan.hardware_steps(samples) if learning is None else learning.taught(plan, samples - 1) + 1
+        board = Board(names, scratch)
+        process = _start(Stream(plan, inputs, samples, learning, targets), total, args, board)
         reporter.progress(0, total)
         stepping = time.monotonic()
         Watch(process, board, total, reporter, guard.supervisor()).wait()
@@ -93,16 +112,43 @@ def _load(args: argparse.Namespace) -> tuple[Plan, dict[str, np.ndarray]]:
         raise Failure(error_event("input", str(error)), status=2) from error
 
 
-def _start(plan: Plan, inputs: dict[str, np.ndarray], samples: int, args: argparse.Namespace, board: Board) -> Any:
+def _learning(args: argparse.Namespace, plan: Plan, samples: int) -> tuple[Learning | None, np.ndarray | None]:
+    """What to learn and from which targets, and files to write it into; nothing without ``--learn``."""
+    if args.learn is None:
+        return None, None
+    try:
+        learning = load_learning(json.loads((args.plan / "plan.json").read_text(encoding="utf-8")), plan)
+        population = next(p for p in plan.populations if p.name == learning.population)
+        targets = load_targets(args.learn, samples, population.size)
+    except (PlanError, InputError) as error:
+        raise Failure(error_event("plan" if isinstance(error, PlanError) else "input", str(error)), status=2) from error
+    Recorder.prepare(
+        args.out, shape=population.ports[learning.port].weight.shape, samples=samples, steps=plan.steps,
+        hardware_steps=learning.taught(plan, samples - 1) + 1,
+    )  # fmt: skip
+    return learning, targets
+
+
+def _start(stream: Stream, total: int, args: argparse.Namespace, board: Board) -> Any:
     """Compile the Lava network and start it without waiting; return one of its processes."""
     from lava.magma.core.run_conditions import RunSteps  # noqa: PLC0415 - a second to import; a wrong plan is reported before
 
     from .network import Network  # noqa: PLC0415
 
-    process, config = Network(plan, inputs, samples, args.out, board, builtin=not args.fused).build()
+    network = Network(
+        stream.plan,
+        stream.inputs,
+        stream.samples,
+        args.out,
+        board,
+        builtin=not args.fused,
+        learning=stream.learning,
+        targets=stream.targets,
+    )
+    process, config = network.build()
     # A channel never holds more than one message: each is received in the time step in which it was sent.
     process.create_runtime(run_cfg=config, compile_config={"pypy_channel_size": 2})
-    process.runtime.start(RunSteps(num_steps=plan.hardware_steps(samples), blocking=False))
+    process.runtime.start(RunSteps(num_steps=total, blocking=False))
     return process
 
 
