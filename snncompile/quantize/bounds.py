@@ -40,6 +40,11 @@ class Bounds:
         """The largest magnitude that must fit the membrane format."""
         return max(abs(x) for pair in (self.input, self.charge, self.membrane, self.state) for x in pair)
 
+    @property
+    def scaled_peak(self) -> int:
+        """The largest magnitude that grows with a membrane's guard bits where a gain follows the input."""
+        return max(abs(x) for pair in (self.charge, self.membrane, self.state) for x in pair)
+
     def fits(self, accumulator: Format, membrane: Format) -> bool:
         """Whether overflow is impossible."""
         return self.complete and all(accumulator.fits(a) for a in self.accumulators) and self.peak <= membrane.high

@@ -94,7 +94,8 @@ def lower(job: Job) -> Lowered:
             if width == widths[-1] and fallback is None:
                 raise _overflow(job, base)
             continue
-        room = max(0, int(np.log2(max(1, target.membrane.high / max(1, base.bounds.peak)))) + 1)
+        peak = base.bounds.scaled_peak if has_gain(n) else base.bounds.peak
+        room = max(0, int(np.log2(max(1, target.membrane.high / max(1, peak)))) + 1)
         if not hopeless and room >= need:
             best = _largest(plan, room, need)
             if best is not None and not best.inexact:
