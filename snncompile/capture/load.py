@@ -7,6 +7,8 @@ No code in a file is run unless ``trust_pickle`` says so. Everything that can be
     SNN130 malformed --arch    SNN131 import failed       SNN132 no such name     SNN133 not callable
     SNN134 factory failed      SNN135 not a module        SNN136 weights do not fit
     SNN137 no weights in file  SNN138 --arch is missing   SNN139 nothing to load
+    SNN160 to SNN168 NIR files: see ``snncompile.capture.nir``
+    SNN170 to SNN177 ONNX files: see ``snncompile.capture.onnx``
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import re
 import sys
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -33,10 +35,13 @@ import torch
 from torch import Tensor, nn
 
 from snncompile.capture.driver import LAYOUTS, Layout
+from snncompile.capture.nir import Imported, import_nir
 from snncompile.errors import CompileError, Location, fail
 from snncompile.files import check_file
+from snncompile.ir.linear_ops import Input
 from snncompile.online import build_network, is_checkpoint, list_networks
 from snncompile.online.checkpoint import checkpoint_from
+from snncompile.online.official import suggestion, translate
 
 Readout = Literal["sum", "mean", "last"]
 ENTRIES = ("best_net", "best_model", "best_state_dict", "state_dict", "model_state_dict", "net", "model", "network", "params", "weights")
@@ -68,6 +73,21 @@ class LoadedModel:
     source_sha256: str | None = None
 
 
+@dataclass(frozen=True)
+class LoadedGraph:
+    """A network that a file holds as a graph, with no code to run: what ``LoadedModel`` has, but ``imported`` in place of ``model``."""
+
+    imported: Imported
+    name: str
+    input_shape: tuple[int, ...]
+    steps: int
+    input_range: tuple[float, float, float] | None
+    readout: Readout = "sum"
+    facts: dict[str, Any] = field(default_factory=dict)
+    source_sha256: str | None = None
+    layout: Layout = "step"
+
+
 def load_model(
     path: Path | None = None,
     *,
@@ -77,10 +97,26 @@ def load_model(
     input_shape: tuple[int, ...] | None = None,
     steps: int | None = None,
     layout: Layout | None = None,
-) -> LoadedModel:
-    """Load a model; what the caller gives overrides what the file says. Errors: see the module."""
+    states: Sequence[str] = (),
+    nir_dialect: str | None = None,
+    nir_set: Sequence[str] = (),
+) -> LoadedModel | LoadedGraph:
+    """Load a model; what the caller gives overrides what the file says. Errors: see the module.
+
+    states                of an ONNX file, each ``IN=OUT``
+    nir_dialect, nir_set  of a NIR file, see ``snncompile.capture.nir``
+    """
     if layout is not None and layout not in LAYOUTS:
         raise fail("SNN006", f"the layout is '{layout}'", help=f"choose one of {', '.join(LAYOUTS)}")
+    if path is not None and path.suffix == ".nir":
+        code = arch is not None or arch_args is not None or trust_pickle or layout not in (None, "step")
+        return _nir(path, _Given(input_shape, steps, layout), nir_dialect, nir_set, code)
+    if nir_dialect is not None or nir_set:
+        raise fail("SNN168", f"--nir-dialect and --nir-set are for NIR files, not for {path or arch}", help="leave them out")
+    if path is not None and path.suffix == ".onnx":
+        return _onnx(path, _Given(input_shape, steps, layout), states, arch is not None or arch_args is not None or trust_pickle)
+    if states:
+        raise fail("SNN175", f"--state is for ONNX files, not for {path or arch}", help="leave it out")
     given = _Given(input_shape, steps, layout)
     if path is None:
         if arch is None:
@@ -113,10 +149,26 @@ def load_model(
     )
     if arch is None:
         shown = ", ".join(f"{k} {list(v.shape)}" for k, v in list(state.items())[:4])
-        raise fail("SNN138", f"{path} holds weights, but not how to build the network", notes=[f"it has {shown}..."], help=WEIGHT_HINT)
+        notes = [f"it has {shown}..."]
+        raise fail("SNN138", f"{path} holds weights, but not how to build the network", notes=notes, help=_official(state) or WEIGHT_HINT)
     model = build(arch, arch_args)
-    fit(model, state, f"{path}{f' [{entry}]' if entry else ''}", arch)
+    source = f"{path}{f' [{entry}]' if entry else ''}"
+    if translated := translate(state, model):
+        official, state = translated
+        facts["keys"] = official.name
+        source += f", renamed from the keys of {official.name},"
+    fit(model, state, source, arch)
     return given.loaded(model, path.stem, facts, digest)
+
+
+def _official(state: Mapping[str, Tensor]) -> str | None:
+    """How to load a state dict of a repository whose keys are known."""
+    found = suggestion(state)
+    if found is None:
+        return None
+    layout, arguments = found
+    shown = f" --arch-args '{json.dumps(arguments)}'" if arguments else ""
+    return f"these are the keys of {layout.name}: add --arch {layout.arch}{shown} (and the mean and std that images were normalised with)"
 
 
 @dataclass(frozen=True)
@@ -135,6 +187,44 @@ class _Given:
         message = f"'{name}' does not say {' and '.join(what for what, _ in missing)}"
         notes = ["only checkpoints of the training kit carry that"]
         raise fail("SNN006", message, notes=notes, help=f"add {' '.join(option for _, option in missing)}")
+
+
+def _onnx(path: Path, given: _Given, states: Sequence[str], code: bool) -> LoadedModel:
+    from snncompile.capture.onnx import load_onnx, state_options  # noqa: PLC0415 - other files do without onnx
+
+    if code:
+        message = f"{path} holds the whole network: --arch, --arch-args and --trust-pickle mean nothing for it"
+        raise fail("SNN175", message, help="leave them out")
+    raw = read_file(path)
+    loaded = load_onnx(path, states=state_options(states), input_shape=given.shape, layout=given.layout or "step")
+    if loaded.steps and given.steps and loaded.steps != given.steps:
+        raise fail("SNN171", f"--steps is {given.steps}, {path} takes {loaded.steps} steps at once", help="leave --steps out")
+    facts = {"file": path.name, "bytes": len(raw), **loaded.facts}
+    complete = _Given(loaded.input_shape, given.steps or loaded.steps, given.layout)
+    return complete.loaded(loaded.model, path.stem, facts, hashlib.sha256(raw).hexdigest())
+
+
+def _nir(path: Path, given: _Given, dialect: str | None, settings: Sequence[str], code: bool) -> LoadedGraph:
+    if code:
+        message = f"{path} holds the whole network: --arch, --arch-args, --layout and --trust-pickle mean nothing for it"
+        raise fail("SNN168", message, help="leave them out")
+    raw = read_file(path)
+    if given.steps is None:
+        raise fail(
+            "SNN006", f"'{path.stem}' does not say how many time steps to run", notes=["NIR has no such field"], help="add --steps 6"
+        )
+    found = import_nir(path, steps=given.steps, dialect=dialect, settings=settings)
+    sources = found.graph.of(Input)
+    if len(sources) != 1:
+        message = f"{path} has {len(sources)} inputs: {', '.join(n.name for n in sources)}; the command line takes networks with one"
+        raise fail("SNN168", message, help="compile it in Python: snncompile.compile_graph(snncompile.import_nir(...).graph, ...)")
+    if given.shape is not None and given.shape != sources[0].size:
+        message = f"--input-shape is {list(given.shape)}, the input of {path} has shape {list(sources[0].size)}"
+        raise fail("SNN168", message, help="leave --input-shape out")
+    n = sources[0]
+    known = None if n.low is None or n.high is None else (n.low, n.high, n.grid)
+    facts = {"file": path.name, "bytes": len(raw), **found.facts, "nir_set": list(settings)}
+    return LoadedGraph(found, path.stem, n.size, given.steps, known, facts=facts, source_sha256=hashlib.sha256(raw).hexdigest())
 
 
 # ---------------------------------------------------------------- files
@@ -197,9 +287,7 @@ def _no_checkpoint(path: Path, raw: bytes) -> tuple[str, str | None] | None:
             return "it is a NumPy archive", "give data with --data"
         return f"it is a zip archive of something else ({', '.join(names[:3]) or 'nothing'})", None
     if raw.startswith(b"\x89HDF"):
-        return "it is an HDF5 file (NIR or lava-dl), which this version does not read", WEIGHT_HINT
-    if path.suffix == ".onnx":
-        return "it is an ONNX file, which this version does not read", WEIGHT_HINT
+        return "it is an HDF5 file", "NIR files have names that end in .nir, lava-dl's in .net"
     if path.suffix == ".safetensors":
         return "it is a safetensors file, which this version does not read", "save it with torch.save, as a state dict"
     if raw[:1] in (b"\x80", b"\x8a") or (raw[:512].count(b"\0") and b"ustar" in raw[:512]):

@@ -66,6 +66,16 @@ def model_options(command: Command) -> Command:
             "--layout", type=click.Choice(["step", "TB", "BT"]),
             help="Call the model once per step, or once with a time axis first or second. [default: step]",
         ),
+        click.option(
+            "--state", "states", metavar="IN=OUT", multiple=True,
+            help="Of an ONNX file: the output that is an input's next value. May be repeated. [default: by name]",
+        ),
+        click.option(
+            "--nir-dialect", metavar="TOOL", help="Of a NIR file: the tool whose conventions it follows; see docs/nir.md."
+        ),
+        click.option(
+            "--nir-set", metavar="[NODE.]KEY=VALUE", multiple=True, help="Of a NIR file: a convention that differs. May be repeated."
+        ),
         click.option("--trust-pickle", is_flag=True, help="Load a pickled module. That runs code from the file."),
     )  # fmt: skip
     for option in reversed(options):

@@ -12,7 +12,7 @@ from snncompile.cli.options import FILE, json_option
 
 @click.command(short_help="Write a bundle's program as an ONNX model.")
 @click.argument("bundle", type=FILE)
-@click.option("-o", "--output", type=FILE, metavar="OUT.onnx", help="Where to write it. [default: BUNDLE's name + .onnx, here]")
+@click.option("-o", "--output", type=FILE, metavar="OUT.onnx", help="Where to write it. [default: BUNDLE's name + .step.onnx, here]")
 @click.option("--traces", is_flag=True, help="Also give payload and membranes of every population as outputs.")
 @json_option
 @click.pass_obj

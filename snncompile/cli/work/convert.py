@@ -25,9 +25,10 @@ SAMPLES = 2
 
 def convert(path: Path, output: Path | None, *, traces: bool, as_json: bool, quiet: bool) -> int:
     """Run the command; the exit status."""
-    destination = output or Path(f"{path.name.removesuffix('.zip').removesuffix('.snn')}.onnx")
+    destination = output or Path(f"{path.name.removesuffix('.zip').removesuffix('.snn')}.step.onnx")
     if destination.suffix != ".onnx":
         raise fail("SNN042", f"{destination} is no name of an ONNX file", help="choose a name that ends in .onnx with -o")
+    _check_destination(destination)
     with Progress(quiet=quiet) as progress:
         progress.phase("reading the bundle")
         bundle = read_bundle(path)
@@ -55,6 +56,20 @@ def convert(path: Path, output: Path | None, *, traces: bool, as_json: bool, qui
     rows = [("model", f"{destination}, {size(destination.stat().st_size)}, opset {OPSET}"), ("nodes", count(len(model.graph.node)))]
     put(facts([*rows, ("states", ", ".join(states) or "none"), ("onnx", checked)]))
     return 0
+
+
+def _check_destination(path: Path) -> None:
+    """Replace nothing but an older step model: the network's own ONNX file often lies here under a similar name (SNN031)."""
+    if not path.exists():
+        return
+    from onnx import load  # noqa: PLC0415 - other commands do without onnx
+
+    try:
+        ours = path.is_file() and load(path, load_external_data=False).producer_name == "snncompile"
+    except Exception:  # not ONNX at all
+        ours = False
+    if not ours:
+        raise fail("SNN031", f"{path} is no step model that snncompile wrote; it is left alone", help="choose another place with -o")
 
 
 def _has_runtime() -> bool:

@@ -12,7 +12,7 @@ from snncompile.cli.data import Data, check_labels, load_data
 from snncompile.ir.integer import IntInput
 
 if TYPE_CHECKING:
-    from snncompile.capture.load import LoadedModel
+    from snncompile.capture.load import LoadedGraph, LoadedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +25,17 @@ class ModelOptions:
     steps: int | None = None
     layout: Literal["step", "TB", "BT"] | None = None
     trust_pickle: bool = False
+    states: tuple[str, ...] = ()
+    nir_dialect: str | None = None
+    nir_set: tuple[str, ...] = ()
 
-    def load(self, path: Path | None) -> LoadedModel:
+    def load(self, path: Path | None) -> LoadedModel | LoadedGraph:
         """Load it; errors of ``capture.load``."""
         from snncompile.capture.load import load_model, parse_arch_args  # noqa: PLC0415 - torch, which bundles do without
 
         return load_model(
             path, arch=self.arch, arch_args=parse_arch_args(self.arch_args), trust_pickle=self.trust_pickle, input_shape=self.input_shape,
-            steps=self.steps, layout=self.layout,
+            steps=self.steps, layout=self.layout, states=self.states, nir_dialect=self.nir_dialect, nir_set=self.nir_set,
         )  # fmt: skip
 
 

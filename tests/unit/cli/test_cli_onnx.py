@@ -25,17 +25,17 @@ def test_convert_writes_a_model_that_was_compared_with_the_reference(bundle):
 
 def test_two_conversions_are_the_same_bytes_and_the_name_follows_the_bundle(bundle):
     first = snn("convert", bundle, "--json").json
-    assert (first["output"], first["opset"], first["backend"]["differing_bits"]) == ("net.onnx", 17, 0)
-    content = bundle.with_name("net.onnx").read_bytes()
+    assert (first["output"], first["opset"], first["backend"]["differing_bits"]) == ("net.step.onnx", 17, 0)
+    content = bundle.with_name("net.step.onnx").read_bytes()
     assert snn("-q", "convert", bundle).status == 0
-    assert bundle.with_name("net.onnx").read_bytes() == content
+    assert bundle.with_name("net.step.onnx").read_bytes() == content
 
 
 def test_a_converted_model_runs_with_onnxruntime_alone(bundle):
     """As the manual does it: everything that is needed is in the file."""
     assert snn("convert", bundle).status == 0
     assert snn("run", bundle, "--data", "data.npz", "-o", "want.npz").status == 0
-    session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession("net.step.onnx", providers=["CPUExecutionProvider"])
     facts = {k.removeprefix("snncompile."): json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
     x = np.load("data.npz")["x"]
     q, out = facts["inputs"]["x"], facts["outputs"]["out"]
@@ -86,6 +86,15 @@ def test_without_onnx_runtime_the_way_out_is_said_before_any_work(bundle, monkey
     answer = snn("-q", *command, bundle, "--data", "data.npz", "--backend", "onnx")
     assert answer.status == 1
     assert answer.err.startswith("error[SNN520]: ONNX Runtime is not installed\n  help: install it beside snncompile: ")
+
+
+def test_nothing_but_an_older_step_model_is_replaced(bundle):
+    model = bundle.with_name("net.onnx")
+    model.write_bytes(b"the user's own model")
+    answer = snn("-q", "convert", bundle, "-o", model.name)
+    assert answer.status == 1
+    assert answer.err.startswith("error[SNN031]: net.onnx is no step model that snncompile wrote; it is left alone\n")
+    assert model.read_bytes() == b"the user's own model"
 
 
 def test_a_place_that_cannot_be_written_is_said(bundle):

@@ -1,0 +1,181 @@
+"""Read an ONNX file: checked, functions inlined, every operator known, every shape known but for the batch.
+
+SNN170 not an ONNX file, or a damaged one        SNN171 shapes that the file leaves open
+SNN172 operators that are not understood         SNN177 a program that snncompile wrote itself
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx.inliner
+import torch
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+import snncompile.capture.onnx.layers
+import snncompile.capture.onnx.pointwise
+import snncompile.capture.onnx.shaping  # noqa: F401 - they register their operators
+from snncompile.capture.onnx.node import DTYPES, OPERATORS, Node, attributes, tensor
+from snncompile.errors import CompileError, Diagnostic, Location, fail
+from snncompile.files import check_file
+
+OLDEST_OPSET = 7
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or output: name, sizes with the batch first (None where the file leaves one open), type."""
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        sizes = "?" if self.shape is None else ", ".join("?" if n is None else str(n) for n in self.shape)
+        return f"'{self.name}' [{sizes}]"
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """What is in the file. ``static`` are values that do not depend on the inputs' values; ``stored`` are its tensors."""
+
+    path: Path
+    opset: int
+    producer: str
+    metadata: dict[str, str]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    stored: dict[str, torch.Tensor]
+    static: frozenset[str]
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read and check a file; every operator that is not understood is listed at once."""
+    check_file(path)
+    model = _load(path)
+    metadata = {p.key: p.value for p in model.metadata_props}
+    if model.producer_name == "snncompile" and "snncompile.states" in metadata:
+        raise fail(
+            "SNN177", f"{path} is a step model that snncompile wrote: its integers are the chip's already",
+            help="compile the network it was made from, or run the bundle: snncompile run BUNDLE --backend onnx",
+        )  # fmt: skip
+    opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+    opset = opsets.get("ai.onnx", 0)
+    if opset < OLDEST_OPSET:
+        raise fail("SNN170", f"{path} uses version {opset} of ONNX's operators", help=f"export it again with opset {OLDEST_OPSET} or newer")
+    graph = model.graph
+    try:
+        stored = {t.name: tensor(t) for t in graph.initializer}
+        nodes = tuple(_node(proto, k, opset, path) for k, proto in enumerate(graph.node, start=1))
+    except ValueError as e:
+        raise fail("SNN170", f"{path} cannot be read: {e}") from e
+    static = _static(nodes, set(stored))
+    _check_operators(path, graph.node, nodes, static, bool(graph.sparse_initializer))
+    inputs = tuple(_value(path, v) for v in graph.input if v.name not in stored)
+    return OnnxFile(
+        path, opset, f"{model.producer_name} {model.producer_version}".strip(), metadata, inputs,
+        tuple(_value(path, v) for v in graph.output), nodes, stored, static,
+    )  # fmt: skip
+
+
+def _load(path: Path) -> ModelProto:
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+        return onnx.inliner.inline_local_functions(model) if model.functions else model
+    except (OSError, MemoryError) as e:
+        raise fail("SNN170", f"{path} cannot be read: {getattr(e, 'strerror', None) or e}", help=_beside(path)) from e
+    except Exception as e:  # protobuf and checker raise a dozen kinds
+        text = str(e).strip().splitlines()
+        reason = text[0] if text else type(e).__name__
+        what = "is not an ONNX file, or a damaged one" if "pars" in reason.lower() or "decod" in reason.lower() else "is no valid ONNX file"
+        raise fail("SNN170", f"{path} {what}", notes=[reason[:300]], help=_beside(path) or "export or copy it again") from e
+
+
+def _beside(path: Path) -> str | None:
+    """Large weights lie in a file of their own."""
+    return (
+        f"its weights lie in another file, which must be beside it: {path.name}.data"
+        if not path.with_name(f"{path.name}.data").exists()
+        else None
+    )
+
+
+def _node(proto: NodeProto, number: int, opset: int, path: Path) -> Node:
+    told = {p.key: p.value for p in proto.metadata_props}
+    frames = [f for f in FRAME.findall(told.get("pkg.torch.onnx.stack_trace", "")) if "site-packages" not in f[0] and "/torch/" not in f[0]]
+    file, line, function = frames[-1] if frames else (path.name, number, re.sub(r"\s+", "_", proto.name) or proto.op_type)
+    return Node(
+        op=proto.op_type, name=proto.name or f"{proto.op_type} writing '{proto.output[0]}'", number=number, opset=opset,
+        inputs=tuple(proto.input), outputs=tuple(proto.output), attributes=attributes(proto), scope=_scope(proto.name, told),
+        file=file, line=int(line), function=function,
+    )  # fmt: skip
+
+
+def _scope(name: str, told: dict[str, str]) -> str:
+    """The module that a node came from: PyTorch's newer exporter writes it into the metadata, the older one into the name."""
+    try:
+        scopes = ast.literal_eval(told.get("pkg.torch.onnx.name_scopes", "[]"))
+    except (ValueError, SyntaxError):
+        scopes = []
+    if len(scopes) > 2:
+        return str(scopes[-2])
+    parts = [part for part in name.split("/") if part]
+    return ".".join(parts[:-1]) if name.startswith("/") else ""
+
+
+def _static(nodes: tuple[Node, ...], known: set[str]) -> frozenset[str]:
+    """Values that are the same whatever the inputs hold: stored ones, shapes, and what is computed from them."""
+    for n in nodes:
+        if n.op in ("Shape", "Size", "Constant") or (n.inputs and all(name in known or not name for name in n.inputs)):
+            known.update(n.outputs)
+    return frozenset(known)
+
+
+def _check_operators(path: Path, protos: object, nodes: tuple[Node, ...], static: frozenset[str], sparse: bool) -> None:
+    found: list[Diagnostic] = []
+    unknown: dict[str, list[Node]] = {}
+    for proto, n in zip(protos, nodes, strict=True):  # type: ignore[call-overload]
+        label = n.op if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{n.op}"
+        known = OPERATORS.get(label)
+        if known is None:
+            unknown.setdefault(label, []).append(n)
+            continue
+        reason = known.refuse(n) if known.refuse is not None else None
+        moving = [n.inputs[k] for k in known.static if k < len(n.inputs) and n.inputs[k] and n.inputs[k] not in static]
+        if reason is None and moving:
+            reason = f"takes a shape, axis or bound from '{moving[0]}', which depends on the network's input"
+        if reason is not None:
+            found.append(Diagnostic("SNN172", f"{path}: node '{n.name}' ({n.op}) {reason}", _location(n)))
+    for label, group in unknown.items():
+        names = ", ".join(f"'{n.name}'" for n in group[:6]) + (f" and {len(group) - 6} more" if len(group) > 6 else "")
+        found.append(Diagnostic(
+            "SNN172", f"{path}: the operator {label} is not understood; nodes: {names}", _location(group[0]),
+            help="leave this part to the host, or write it with operators that are (docs/onnx.md lists them)",
+        ))  # fmt: skip
+    if sparse:
+        found.append(Diagnostic("SNN172", f"{path} stores sparse tensors", help="store them dense"))
+    if found:
+        raise CompileError(found)
+
+
+def _location(n: Node) -> Location:
+    return Location(n.file, n.line, n.function)
+
+
+def _value(path: Path, proto: ValueInfoProto) -> Value:
+    kind = proto.type.tensor_type
+    if not proto.type.HasField("tensor_type") or kind.elem_type not in DTYPES:
+        held = TensorProto.DataType.Name(kind.elem_type) if proto.type.HasField("tensor_type") else "no tensor"
+        raise fail("SNN170", f"{path}: '{proto.name}' holds {held}", help="inputs and outputs are tensors of numbers")
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim) if kind.HasField("shape") else None
+    return Value(proto.name, shape, DTYPES[kind.elem_type])
+
+
+__all__ = ["OnnxFile", "Value", "read_onnx"]
