@@ -11,6 +11,7 @@ import numpy as np
 from snncompile.errors import Location
 from snncompile.ir.graph import Array, Dialect, Graph, Op, Shape, validate
 from snncompile.ir.linear_ops import Add, Affine, AvgPool2d, Conv2d, Delay, Diagonal, Gather, Input, Linear
+from snncompile.ir.max_pool import MaxPool2d
 from snncompile.ir.neuron import Fire, Neuron, Reset
 
 Rng = np.random.Generator
@@ -100,6 +101,16 @@ def pool(b: Builder, ref: str) -> str:
     return b.add(AvgPool2d, None, inputs=(ref,), kernel=(k, k), stride=(stride, stride), padding=(pad, pad), count_include_pad=counted)
 
 
+def max_pool(b: Builder, ref: str) -> str:
+    """Maximum pooling: plain, overlapping, padded, dilated."""
+    _, h, w = b.shapes[ref]
+    k = int(b.rng.integers(1, 1 + min(3, h, w)))
+    d = 2 if k == 2 and min(h, w) > 2 and b.rng.integers(3) == 0 else 1
+    stride = k if b.rng.integers(2) else int(b.rng.integers(1, 3))
+    pad = tuple(int(n) for n in b.rng.integers(0, k // 2 + 1, size=4)) if d == 1 else (0, 0, 0, 0)
+    return b.add(MaxPool2d, None, inputs=(ref,), kernel=(k, k), stride=(stride, stride), padding=pad, dilation=(d, d))
+
+
 def gather(b: Builder, ref: str) -> str:
     """Wiring: flips, channel slices, upsampling, zero borders, permutations."""
     shape = b.shapes[ref]
@@ -152,7 +163,7 @@ def neuron(b: Builder, ref: str) -> str:
     )  # fmt: skip
 
 
-MAP_STEPS = (conv, same_conv, affine, diagonal, pool, gather, delay, neuron, linear, neuron, neuron, conv, pool)
+MAP_STEPS = (conv, same_conv, affine, diagonal, pool, gather, delay, neuron, linear, neuron, neuron, conv, pool, max_pool)
 VECTOR_STEPS = (linear, affine, diagonal, gather, delay, neuron, linear, neuron)
 
 

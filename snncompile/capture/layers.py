@@ -16,7 +16,7 @@ from snncompile.capture.trace import Raw, Ref
 from snncompile.errors import Location
 from snncompile.ir.graph import Array, Op
 from snncompile.ir.linear_ops import Affine, AvgPool2d, Conv2d, Gather, Linear
-from snncompile.ir.neuron import Fire, Neuron, Reset, constant
+from snncompile.ir.max_pool import MaxPool2d
 
 if TYPE_CHECKING:
     from snncompile.capture.emit import Builder
@@ -190,38 +190,44 @@ def _reduce(raw: Raw, b: Builder) -> list[Layer]:
 
 
 def _adaptive(raw: Raw, b: Builder) -> list[Layer]:
+    """Window i of o over n pixels is floor(i n / o) .. ceil((i + 1) n / o) - 1. Uneven windows are laid out on a grid of their own."""
     x, size = raw.args[:2]
-    h, w = b.raw_shape(x)[-2:]
-    oh, ow = _pair(size)
-    if h % oh or w % ow:
-        raise b.impossible(
-            raw, f"adaptive average pooling of {h}x{w} to {oh}x{ow}, which does not divide it", "choose an output size that divides the map"
-        )
-    k = (h // oh, w // ow)
-    return [Layer(x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=k, stride=k))]
+    sizes = [n if o is None else int(o) for n, o in zip(b.raw_shape(x)[-2:], size, strict=True)]
+    c, (h, w) = b.raw_shape(x)[-3], b.raw_shape(x)[-2:]
+    rows, columns = (_windows(n, o) for n, o in zip((h, w), sizes, strict=True))
+    k = (rows.shape[1], columns.shape[1])
+    pool = Layer(x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=k, stride=k))
+    if rows.size == h and columns.size == w and rows.min() >= 0 and columns.min() >= 0:  # windows that tile the map
+        return [pool]
+    at = np.where((rows.reshape(-1, 1) < 0) | (columns.reshape(1, -1) < 0), -1, rows.reshape(-1, 1) * w + columns.reshape(1, -1))
+    index = np.where(at < 0, -1, np.arange(c)[:, None, None] * h * w + at)
+    counts = (rows >= 0).sum(axis=1)[:, None] * (columns >= 0).sum(axis=1)[None]
+    factor = (k[0] * k[1] / counts)[None, None]
+    return [
+        Layer(x, lambda name, inputs, loc: Gather(name=name, inputs=inputs, loc=loc, index=index)), pool,
+        Layer(x, lambda name, inputs, loc: Affine(name=name, inputs=inputs, loc=loc, factor=factor, shift=np.zeros((1, 1, 1, 1)))),
+    ]  # fmt: skip
+
+
+def _windows(n: int, windows: int) -> Array:
+    """The pixels of each window, (windows, widest), -1 behind the end of a shorter one."""
+    bounds = [(i * n // windows, -(-(i + 1) * n // windows)) for i in range(windows)]
+    widest = max(end - start for start, end in bounds)
+    return np.array([[start + k if start + k < end else -1 for k in range(widest)] for start, end in bounds])
 
 
 def _max_pool(raw: Raw, b: Builder) -> list[Layer]:
-    """The maximum of binary spikes: a population that fires if any spike of the window does."""
     x, kernel, *rest = raw.args
     stride, padding, dilation, ceil = (*rest, *(None,) * 4)[:4]
-    source = b.ops.get(b.argument(x))
-    if not (isinstance(source, Neuron) and source.spiking):
-        raise b.impossible(raw, "max pooling of something other than binary spikes", "pool after the neuron, or use average pooling")
     k, p = _pair(kernel), _pair(padding or 0)
     s, d = _pair(stride) if stride else k, _pair(dilation or 1)
-    channels = b.raw_shape(x)[-3]
-    conv = Conv2d(name="p", weight=np.ones((channels, 1, *k)), stride=s, padding=(p[0], p[0], p[1], p[1]), dilation=d, groups=channels)
-    if ceil and b.shape(raw.name) != conv.infer(b.raw_shape(x)[-3:]):
-        raise b.impossible(raw, "max pooling with ceil_mode over a map it does not divide", "use ceil_mode=False")
-    zero, one = constant(0.0), constant(1.0)
-    return [
-        Layer(x, lambda name, inputs, loc: Conv2d(
-            name=name, inputs=inputs, loc=loc, weight=conv.weight, stride=s, padding=conv.padding, dilation=d, groups=channels)),
-        Layer(x, lambda name, inputs, loc: Neuron(
-            name=name, inputs=inputs, loc=loc, fire=Fire.STEP_GE, reset=Reset.STATELESS, leak=zero, gain=one, bias=zero, theta=one,
-            reset_amount=zero, reset_value=zero, v_init=np.zeros(1))),
-    ]  # fmt: skip
+    sides = (p[0], p[0], p[1], p[1])
+    if ceil:  # windows that begin inside the map and end outside: padding on the far sides, which never wins
+        past = [(n - 1) * st + di * (ke - 1) + 1 - m - 2 * pa for n, m, st, di, ke, pa in
+                zip(raw.shape[-2:], b.raw_shape(x)[-2:], s, d, k, p, strict=True)]  # fmt: skip
+        sides = (p[0], p[0] + max(past[0], 0), p[1], p[1] + max(past[1], 0))
+    return [Layer(x, lambda name, inputs, loc: MaxPool2d(
+        name=name, inputs=inputs, loc=loc, kernel=k, stride=s, padding=sides, dilation=d))]  # fmt: skip
 
 
 LAYERS: dict[str, Callable[[Raw, Builder], list[Layer]]] = {

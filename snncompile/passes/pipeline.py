@@ -12,6 +12,7 @@ from snncompile.passes.insert_relays import InsertRelays
 from snncompile.passes.lift import DiagonalToAffine, PoolToConv
 from snncompile.passes.linear_loops import BreakLinearLoops
 from snncompile.passes.lower import LowerNeurons
+from snncompile.passes.max_pool import LowerMaxPool
 from snncompile.passes.move_delays import MoveDelays
 from snncompile.passes.prune import Prune
 from snncompile.passes.simplify import Simplify
@@ -24,7 +25,7 @@ FOLDS: tuple[Pass, ...] = (
 )  # fmt: skip
 
 DEFAULT: Pipeline = (
-    Prune(), BreakLinearLoops(), FuseFilters(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), FOLDS, InsertRelays(), FOLDS,
-    InsertRelays(), LowerNeurons(), Prune(),
+    Prune(), LowerMaxPool(), BreakLinearLoops(), FuseFilters(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), FOLDS, InsertRelays(),
+    FOLDS, InsertRelays(), LowerNeurons(), Prune(),
 )  # fmt: skip
 """What ``run_passes`` runs: a tuple inside the tuple is repeated until none of its passes changes anything."""

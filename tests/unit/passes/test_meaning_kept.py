@@ -14,10 +14,11 @@ from snncompile.ir.population import ports
 from snncompile.passes import DEFAULT, Pass, check_population_form, run_passes
 from snncompile.passes.lift import DiagonalToAffine, PoolToConv
 from snncompile.passes.linear_loops import BreakLinearLoops
+from snncompile.passes.max_pool import LowerMaxPool
 from snncompile.passes.prune import Prune
 
 PASSES = tuple({p.name: p for part in DEFAULT for p in (part if isinstance(part, tuple) else (part,))}.values())
-PREPARE = (Prune(), BreakLinearLoops(), PoolToConv(), DiagonalToAffine())
+PREPARE = (Prune(), LowerMaxPool(), BreakLinearLoops(), PoolToConv(), DiagonalToAffine())
 
 
 def assert_same_membranes(before: Graph, after: Graph, x: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,58 @@
+"""Poolings as PyTorch means them: of spikes and currents, padded, with ceil_mode, adaptive to any size, and upsampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+from snncompile.capture.capture import capture
+from snncompile.capture.check import check_capture
+from snncompile.passes import check_population_form, run_passes
+
+POOLINGS = {
+    "max, padded": lambda: nn.MaxPool2d(3, 2, 1),
+    "max, ceil_mode": lambda: nn.MaxPool2d(3, 2, ceil_mode=True),
+    "max, ceil_mode, a window too many": lambda: nn.MaxPool2d(2, 2, 1, ceil_mode=True),
+    "max, dilated": lambda: nn.MaxPool2d((2, 1), 1, dilation=(2, 1)),
+    "average, padding counted": lambda: nn.AvgPool2d(3, 2, 1),
+    "average, padding not counted": lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    "adaptive, uneven": lambda: nn.AdaptiveAvgPool2d((3, 5)),
+    "adaptive, to a larger map": lambda: nn.AdaptiveAvgPool2d(9),
+    "adaptive, one side kept": lambda: nn.AdaptiveAvgPool2d((None, 1)),
+    "nearest upsampling": lambda: nn.Upsample(scale_factor=2),
+}
+
+
+class Net(nn.Module):
+    def __init__(self, pooling, *, of_spikes):
+        super().__init__()
+        self.conv, self.of_spikes = nn.Conv2d(2, 3, 3, padding=1), of_spikes
+        self.first, self.second = (neuron.LIFNode(tau=2.0, v_reset=None) for _ in range(2))
+        self.pooling = pooling
+        self.fc = nn.LazyLinear(4)
+
+    def forward(self, x):
+        y = self.conv(2 * x)
+        y = self.pooling(self.first(y) if self.of_spikes else y)
+        return self.fc(self.second(y * 2).flatten(1))
+
+
+@pytest.mark.parametrize("of_spikes", [True, False], ids=["spikes", "currents"])
+@pytest.mark.parametrize("pooling", POOLINGS.values(), ids=POOLINGS)
+def test_a_pooling_is_captured_and_reaches_population_form(pooling, of_spikes):
+    torch.manual_seed(0)
+    net = Net(pooling(), of_spikes=of_spikes).eval()
+    net(torch.zeros(1, 2, 7, 6))
+    net.first.reset()
+    net.second.reset()
+    captured = capture(net, input_shape=(2, 7, 6), steps=3)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 3, 2, 7, 6))
+    record = check_capture(captured, net, x)
+    assert record.differing_spikes == 0
+    assert record.output_error < 1e-5 or record.ties
+    (source,) = (n for n in captured.graph.nodes if n.kind == "input")
+    after, _ = run_passes(captured.graph, probe={source.name: x})
+    check_population_form(after)
