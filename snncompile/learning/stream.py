@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,7 +41,15 @@ class Learned:
 
 
 def learn(
-    program: LearningProgram, graph: Graph, schedule: Schedule, widths: Widths, spikes: Array, labels: Array, *, weights: Ints | None = None
+    program: LearningProgram,
+    graph: Graph,
+    schedule: Schedule,
+    widths: Widths,
+    spikes: Array,
+    labels: Array,
+    *,
+    weights: Ints | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Learned:
     """Run the plastic readout on the presynaptic spikes of a stream.
 
@@ -71,6 +80,8 @@ def learn(
             check = zlib.crc32(previous.astype("<i2").tobytes())
         out.checks[h] = check
         if h in taught:
+            if progress is not None:
+                progress(taught[h], count)
             out.weights[taught[h]] = synapse.w
         at = clock.slot(h, clock.source, count)
         due = late.popleft()

@@ -17,6 +17,7 @@ from snncompile.backends.bundle.manifest import FORMAT, SCHEMA, schedule_from_js
 from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Array, Dialect, Graph, validate
 from snncompile.ir.text import from_text
+from snncompile.learning.program import LearningProgram
 from snncompile.mapping.schedule import Schedule
 from snncompile.quantize import PopulationReport, QuantResult
 
@@ -41,6 +42,12 @@ class Bundle:
     def output(self) -> str:
         """The reference of the first output, from which decisions are read."""
         return next(iter(self.graph.outputs.values()))
+
+    @property
+    def learning(self) -> LearningProgram | None:
+        """What learns on the chip, if anything does."""
+        row = self.manifest.get("learning")
+        return None if row is None else LearningProgram.from_json(row)
 
     @property
     def plan_folder(self) -> Path:
@@ -131,7 +138,11 @@ def open_folder(path: Path, folder: Path, manifest: Mapping[str, Any]) -> Bundle
     if graph.dialect is not Dialect.INTEGER:
         raise ValueError(f"graph.txt is of the {graph.dialect.value} dialect")
     populations = tuple(_report(row) for row in manifest["populations"])
-    return Bundle(path, folder, manifest, graph, schedule_from_json(manifest["schedule"]), populations)
+    bundle = Bundle(path, folder, manifest, graph, schedule_from_json(manifest["schedule"]), populations)
+    learning = bundle.learning
+    if learning is not None and not {learning.synapse, learning.population, learning.source} <= graph.by_name.keys():
+        raise ValueError("its learning names a layer that graph.txt does not have")
+    return bundle
 
 
 def _check_hashes(folder: Path, manifest: Mapping[str, Any], shown: str) -> None:

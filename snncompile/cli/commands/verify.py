@@ -23,10 +23,13 @@ from snncompile.cli.options import FILE, json_option, model_options
 @click.option(
     "--timeout", type=click.FloatRange(min=1), default=1800.0, show_default=True, metavar="SECONDS", help="Limit of the Lava run."
 )
+@click.option("--learning", is_flag=True, help="Check the layer that learns: Lava against the integer engine and PyTorch's online rule.")
+@click.option("--test", type=FILE, metavar="FILE", help="With --learning: samples to measure on. [default: the last quarter of the data]")
+@click.option("--no-lava", is_flag=True, help="With --learning: do not run Lava's simulator.")
 @model_options
 @json_option
 @click.pass_obj
-def verify(obj: dict[str, Any], /, bundle: Path, **options: Any) -> int:
+def verify(obj: dict[str, Any], /, bundle: Path, learning: bool, test: Path | None, no_lava: bool, **options: Any) -> int:
     """Check BUNDLE: its files, the integer program against the trained network, and executors bit for bit.
 
     The exit status is 1 if a claim fails; the first divergence is printed and its traces are written beside the bundle.
@@ -34,7 +37,13 @@ def verify(obj: dict[str, Any], /, bundle: Path, **options: Any) -> int:
     \b
     Example:
       snncompile verify model.snn --data images.npz --against model.pt --backend lava --json
+      snncompile verify learner.snn --learning --data images.npz --json
     """
+    if learning:
+        from snncompile.cli.work import verify_learning as learned  # noqa: PLC0415
+
+        kept = {k: options[k] for k in ("data", "samples", "timeout", "as_json")}
+        return learned.verify_learning(learned.Request(bundle=bundle, test=test, lava=not no_lava, quiet=obj["quiet"], **kept))
     from snncompile.cli.work import verify as work  # noqa: PLC0415
 
     return work.verify(work.Request(bundle=bundle, quiet=obj["quiet"], **options))

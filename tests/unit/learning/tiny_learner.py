@@ -39,7 +39,7 @@ def tiny() -> Compiled:
 def learner(**options: object) -> Plastic:
     c = tiny()
     chosen = LearnOptions(**{"layer": "out", "rate": 0.2, **options})
-    return make_plastic(c.result, c.float_graph, c.captured.graph, c.target, chosen)
+    return make_plastic(c.result, c.float_graph, c.source_graph, c.target, chosen)
 
 
 def stream(samples: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
