@@ -167,7 +167,7 @@ def original(compiled: Compiled, model: torch.nn.Module, x: Array, checked: int 
 
     ``checked`` samples are compared with PyTorch population by population.
     """
-    outs = predict(model, compiled.captured.driver, x, compiled.float_graph.steps)
+    outs = predict(compiled.captured, model, x)
     record = check_capture(compiled.captured, model, x[:checked])
     return Original(
         float_graph=compiled.float_graph, outputs=dict(zip(compiled.float_graph.outputs, outs, strict=True)), capture=record.to_json(),

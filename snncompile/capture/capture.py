@@ -2,118 +2,172 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from snncompile.capture.driver import Driver, Layout, detect, run
+from snncompile.capture.convention import detect, parameters
+from snncompile.capture.driver import Driver, Inputs, Layout, run
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
-from snncompile.capture.fold import check_replay, fold, normalise, replay
+from snncompile.capture.fold import check_replay, fold, normalise, reduce, replay
+from snncompile.capture.pristine import as_module, is_half, precision
 from snncompile.capture.recognise import Population, recognise
 from snncompile.capture.roll import Rolled, execute_rolled, roll
 from snncompile.capture.trace import trace
 from snncompile.capture.unmerge import unmerge
 from snncompile.errors import CompileError, InternalError, fail
 from snncompile.ir.graph import Graph, Shape
+from snncompile.ledger import Decision
 
-SHORT, LONGER = 3, 8
+SHORT, LONGER, LONG = 3, 8, 24
+InputShape = Shape | Sequence[Shape] | Mapping[str, Shape]
+Found = tuple[Rolled, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Captured:
-    """A captured network: its float graph, how to run the original, and the rolled operations it was read off."""
+    """A captured network: its float graph, how to run the original, and the rolled operations it was read off.
+
+    ``inputs`` are the names of the inputs, in the model's order.
+    ``decisions`` are the capture's lines of the ledger.
+    """
 
     graph: Graph
     driver: Driver
     rolled: Rolled
     populations: tuple[Population, ...]
     neuron_names: dict[str, str]
+    inputs: tuple[str, ...] = ("x",)
+    decisions: tuple[Decision, ...] = ()
 
 
-def capture(model: torch.nn.Module, *, input_shape: Shape, steps: int, layout: Layout = "step", name: str = "network") -> Captured:
+def capture(
+    model: torch.nn.Module | Callable[..., Any], *, input_shape: InputShape, steps: int, layout: Layout = "step", name: str = "network"
+) -> Captured:
     """Read the network's maths off its execution.
 
-    model        any module; it is copied and run in evaluation mode
-    input_shape  of one sample at one step, without batch and time axes
+    model        any module, or a function; it is copied and run in evaluation mode
+    input_shape  of one sample at one step, without batch and time axes; a list of shapes for several inputs, or shapes by the name
+                 of forward's parameter
     steps        T, the number of time steps per sample
     layout       see ``snncompile.capture.driver``
     raises       CompileError with the user's line; InternalError for what the capture did not foresee
     """
     try:
-        return _capture(model, input_shape, steps, layout, name)
+        return _capture(as_module(model), input_shape, steps, layout, name)
     except (CompileError, InternalError, MemoryError):
         raise
     except Exception as e:
         raise InternalError(f"the capture of this network failed with {type(e).__name__}: {e}; please report the network") from e
 
 
-def _capture(model: torch.nn.Module, input_shape: Shape, steps: int, layout: Layout, name: str) -> Captured:
+def _capture(model: torch.nn.Module, input_shape: InputShape, steps: int, layout: Layout, name: str) -> Captured:
     """Trace, roll, recognise, emit."""
     if steps < 1:
         raise fail("SNN101", f"--steps is {steps}; a network runs at least one step")
-    _finite(model)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand((max(steps, SHORT), 1, *input_shape), generator=generator)
-    driver = detect(model, layout, x[:steps])
-    rolled, traced_shape, reduced = _shortest(model, driver, x, steps)
-    lead = len(traced_shape) - len(input_shape)
-    expressions = Expressions(rolled, leads(rolled, lead, traced_shape))
+    finite(model)
+    inputs = named_inputs(model, input_shape)
+    keywords = tuple(inputs) if isinstance(input_shape, Mapping) else ()
+    xs = sample_inputs(model, inputs, max(steps, LONG))
+    driver = detect(model, layout, tuple(x[:steps] for x in xs), keywords)
+    rolled, reduced = _shortest(model, driver, xs, steps)
+    lead = len(next(iter(rolled.inputs.values()))) - len(next(iter(inputs.values())))
+    expressions = Expressions(rolled, leads(rolled, lead))
     populations = recognise(rolled, expressions)
-    builder = Builder(rolled, expressions, populations, name, steps)
-    builder.input_shape, builder.traced_input = tuple(input_shape), traced_shape
-    labels = ["out"] if len(rolled.outputs) == 1 else [f"out{k}" for k in range(len(rolled.outputs))]
+    builder = Builder(rolled, expressions, populations, name, steps, inputs)
+    count = len(rolled.outputs)
+    labels = [*driver.labels] if len(driver.labels) == count else ["out"] if count == 1 else [f"out{k}" for k in range(count)]
     graph = builder.build(labels)
-    return Captured(graph, replace(driver, reduced=reduced), rolled, tuple(populations), dict(builder.neuron_names))
+    unused = [name for name in inputs if name not in graph.by_name]
+    if unused:
+        raise fail("SNN114", f"no output of the network depends on its input {unused[0]!r}", help="leave it out of the network")
+    driver = replace(driver, reduced=reduced)
+    return Captured(graph, driver, rolled, tuple(populations), dict(builder.neuron_names), tuple(inputs), _decisions(model, driver))
 
 
-def _shortest(model: torch.nn.Module, driver: Driver, x: torch.Tensor, steps: int) -> tuple[Rolled, tuple[int, ...], tuple[str, ...]]:
+def named_inputs(model: torch.nn.Module, input_shape: InputShape) -> dict[str, Shape]:
+    """The inputs' shapes by name: ``x`` where there is one, else the user's names, or those of forward's first parameters."""
+    if isinstance(input_shape, Mapping):
+        return {name: tuple(shape) for name, shape in input_shape.items()}
+    if all(isinstance(n, int) for n in input_shape):
+        return {"x": tuple(input_shape)}  # type: ignore[arg-type]
+    shapes = [tuple(shape) for shape in input_shape]  # type: ignore[arg-type]
+    names = list(parameters(model))[: len(shapes)]
+    return dict(zip(names if len(names) == len(shapes) else [f"x{k}" for k in range(len(shapes))], shapes, strict=True))
+
+
+def _decisions(model: torch.nn.Module, driver: Driver) -> tuple[Decision, ...]:
+    """What was decided about how to run the network."""
+    made = []
+    if driver.carried is not None:
+        names = ", ".join(repr(name) for name in driver.carried.names)
+        made.append(Decision(
+            stage="capture", what="state that goes in and out of every call", value=names, source="forward's signature",
+            why="the network takes what it returns; it is state, not an output",
+        ))  # fmt: skip
+    if is_half(model):
+        made.append(Decision(
+            stage="capture", what="arithmetic of weights in half precision", value="float32", source="default",
+            why="the weights are taken as they are; half-precision rounding between operations is not a part of the network's meaning",
+        ))  # fmt: skip
+    return tuple(made)
+
+
+def _shortest(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int) -> Found:
     """Roll the shortest trace that shows the network's step; all ``steps`` where constants differ between them."""
-    lengths = sorted({SHORT, min(LONGER, max(steps, SHORT)), steps}) if driver.per_step else [steps]
     first: CompileError | None = None
-    for length in lengths:
+    short = SHORT if driver.per_step else SHORT + 1  # the last step of a loop may lack what only a next one reads
+    for length in (steps,) if driver.layout == "static" else dict.fromkeys((short, LONGER, steps, LONG)):
         try:
-            found = _roll(model, driver, x[:length])
+            found = _roll(model, driver, tuple(x[:length] for x in xs))
         except CompileError as e:
             first = first or e
             continue
-        if length >= steps or (not found[0].per_step and _extrapolates(model, driver, found, x[:steps])):
+        if length == steps or (not found[0].per_step and _extrapolates(model, driver, found, tuple(x[:steps] for x in xs))):
             return found
     if first is None:
-        return _roll(model, driver, x[:steps])
+        return _roll(model, driver, tuple(x[:steps] for x in xs))
     raise first
 
 
-def _extrapolates(model: torch.nn.Module, driver: Driver, found: tuple[Rolled, tuple[int, ...], tuple[str, ...]], x: torch.Tensor) -> bool:
+def _extrapolates(model: torch.nn.Module, driver: Driver, found: Found, xs: Inputs) -> bool:
     """Whether the step that was seen in the first steps computes what the network computes in all of them."""
-    rolled = found[0]
-    history = execute_rolled(rolled, [driver.frame(frame) for frame in x], rolled.outputs)
-    for name, theirs in zip(rolled.outputs, run(model, driver, x), strict=True):
-        mine = torch.stack([now[name].float() for now in history])
-        if mine.numel() == theirs.numel() and not torch.allclose(mine.reshape(theirs.shape), theirs.float(), rtol=1e-3, atol=1e-4):
+    rolled, kinds = found
+    history = execute_rolled(rolled, driver.frames(xs), rolled.outputs)
+    theirs = run(model, replace(driver, reduced=kinds), xs)
+    if len(theirs) != len(rolled.outputs):
+        return False
+    for k, name in enumerate(rolled.outputs):
+        mine = reduce(torch.stack([now[name].float() for now in history]), kinds[k] if kinds else "")
+        if mine.numel() != theirs[k].numel() or not torch.allclose(mine.reshape(theirs[k].shape), theirs[k].float(), rtol=1e-3, atol=1e-4):
             return False
     return True
 
 
-def _finite(model: torch.nn.Module) -> None:
+def sample_inputs(model: torch.nn.Module, inputs: Mapping[str, Shape], steps: int) -> Inputs:
+    """Seeded random values in 0..1 to trace with, by input (steps, 1, *shape)."""
+    generator, dtype = torch.Generator().manual_seed(0), precision(model)
+    return tuple(torch.rand((steps, 1, *shape), generator=generator).to(dtype) for shape in inputs.values())
+
+
+def finite(model: torch.nn.Module) -> None:
     """Refuse weights that are no numbers, before they spoil every comparison."""
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise fail("SNN125", f"'{name}' holds NaN or infinity", help="the training diverged, or the checkpoint is damaged")
 
 
-def _roll(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> tuple[Rolled, tuple[int, ...], tuple[str, ...]]:
-    """Trace, replay on two inputs, fold, roll; also the traced input's shape and the outputs' reductions over time."""
-    flat = normalise(trace(model, driver, x))
+def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Found:
+    """Trace, replay on two inputs, fold, roll; also the outputs' reductions over time."""
+    flat = normalise(trace(model, driver, xs))
     if not flat.per_step:
-        flat = unmerge(flat, replay(flat, [_whole(driver, x)]), driver.time_axis)
-    frames = [driver.frame(frame) for frame in x]
-    values = check_replay(flat, frames, run(model, driver, x), "the input it was recorded on")
-    other = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 2 - 0.5
-    check_replay(flat, [driver.frame(frame) for frame in other], run(model, driver, other), "another input")
+        flat = unmerge(flat, replay(flat, driver.calls(xs)), driver.time_axis)
+    values = check_replay(flat, driver.frames(xs), run(model, driver, xs), "the input it was recorded on")
+    generator = torch.Generator().manual_seed(1)
+    other = tuple((torch.rand(x.shape, generator=generator) * 2 - 0.5).to(x.dtype) for x in xs)
+    check_replay(flat, driver.frames(other), run(model, driver, other), "another input")
     folded, constants = fold(flat, values)
-    return roll(flat, folded, constants, values), tuple(frames[0].shape), flat.reduced
-
-
-def _whole(driver: Driver, x: torch.Tensor) -> torch.Tensor:
-    return x.transpose(0, 1) if driver.layout == "BT" else x
+    return roll(flat, folded, constants, values), flat.reduced

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,15 +10,18 @@ import numpy as np
 import torch
 
 from snncompile.capture.capture import Captured
-from snncompile.capture.driver import Driver, run
+from snncompile.capture.driver import Inputs, run
+from snncompile.capture.fold import reduce
+from snncompile.capture.pristine import as_module
 from snncompile.capture.roll import execute_rolled
 from snncompile.errors import fail
 from snncompile.ir.graph import Array
 from snncompile.ir.interpret import interpret
-from snncompile.ir.linear_ops import Input
-from snncompile.ir.neuron import Neuron, at_step
+from snncompile.ir.neuron import Neuron
 
 TOLERANCE = 1e-5
+Model = torch.nn.Module | Callable[..., Any]
+Samples = Array | Mapping[str, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +43,9 @@ class CaptureRecord:
         return asdict(self)
 
 
-def check_capture(captured: Captured, model: torch.nn.Module, x: Array) -> CaptureRecord:
-    """Run samples ``x`` (N, T | 1, *shape) through both; raises CompileError SNN122 if they are not the same network."""
-    graph, steps = captured.graph, captured.graph.steps
+def check_capture(captured: Captured, model: Model, x: Samples) -> CaptureRecord:
+    """Run samples ``x`` (by input, N, T | 1, *shape) through both; raises CompileError SNN122 if they are not the same network."""
+    graph, x = captured.graph, by_input(captured, x)
     ports = [
         (node, f"{captured.neuron_names[p.node]}{'.' if port else ''}{port}", factor, shift)
         for p in captured.populations
@@ -52,20 +56,22 @@ def check_capture(captured: Captured, model: torch.nn.Module, x: Array) -> Captu
     seen = _torch_values(captured, x, [node for node, *_ in ports])
     values = {ref: (seen[node] - shift) / factor for node, ref, factor, shift in ports}
     values = {ref: v.reshape((*v.shape[:2], *graph.shape(ref))) for ref, v in values.items()}
-    (source,) = graph.of(Input)
     payloads = {ref: v for ref, v in values.items() if "." not in ref}
-    mine = interpret(graph, {source.name: x}, record=[*values, *(f"{n.name}.m" for n in graph.of(Neuron))], overrides=payloads)
+    mine = interpret(
+        graph, x, record=[*values, *(f"{n.name}.{port}" for n in graph.of(Neuron) for port in ("m", "threshold"))], overrides=payloads
+    )
     worst, spikes, differing, ties = 0.0, 0, 0, 0
     for ref, theirs in values.items():
         n = graph.node(ref)
         assert isinstance(n, Neuron)
-        m = mine[f"{n.name}.m"]
-        theta = np.stack([np.broadcast_to(at_step(n.theta, t), m.shape[2:]) for t in range(steps)])
+        m, theta = mine[f"{n.name}.m"], mine[f"{n.name}.threshold"]
         scale = float(max(np.abs(m).max(initial=0), np.abs(theta).max(initial=0), 1e-30))
         near = np.abs(m - theta) <= TOLERANCE * scale
         if n.grid:  # what rounding decides
             level = (m - theta) / n.grid
             near = np.abs(level - np.floor(level) - 0.5) <= TOLERANCE * scale / n.grid
+        elif n.max_spikes > 1:  # any multiple of the threshold
+            near = np.abs(m - np.rint(m / theta) * theta) <= TOLERANCE * scale
         apart = mine[ref] - theirs
         if "." not in ref and n.spiking:
             spikes += apart.size
@@ -76,8 +82,8 @@ def check_capture(captured: Captured, model: torch.nn.Module, x: Array) -> Captu
             error = np.abs(np.where(near & (n.spiking or bool(n.grid)), 0.0, apart))
             worst = max(worst, float(error.max(initial=0)) / scale)
     record = CaptureRecord(
-        samples=len(x), populations=len(payloads), membrane_error=worst, output_error=_output_error(captured, model, x, mine),
-        spikes=spikes, differing_spikes=differing, ties=ties,
+        samples=len(next(iter(x.values()))), populations=len(payloads), membrane_error=worst,
+        output_error=_output_error(captured, model, x, mine), spikes=spikes, differing_spikes=differing, ties=ties,
     )  # fmt: skip
     if worst > TOLERANCE or differing or (ties == 0 and record.output_error > TOLERANCE * 10):
         raise fail(
@@ -91,36 +97,71 @@ def check_capture(captured: Captured, model: torch.nn.Module, x: Array) -> Captu
     return record
 
 
-def _torch_values(captured: Captured, x: Array, nodes: list[str]) -> dict[str, Array]:
+def by_input(captured: Captured, x: Samples) -> dict[str, Array]:
+    """Samples by input, in the network's order; a network with one input needs no name."""
+    if not isinstance(x, Mapping):
+        x = {captured.inputs[0]: x}
+    missing = [name for name in captured.inputs if name not in x]
+    if missing:
+        raise fail(
+            "SNN127", f"there are no samples for the network's input {missing[0]!r}",
+            help=f"give one array for each of {', '.join(captured.inputs)}, by name",
+        )  # fmt: skip
+    return {name: np.asarray(x[name]) for name in captured.inputs}
+
+
+def _tensors(captured: Captured, chunk: Mapping[str, Array]) -> Inputs:
+    """Samples ``(N, T | 1, *shape)`` as the driver takes them: ``(T, N, *shape)``."""
+    steps, out = captured.graph.steps, []
+    for values in chunk.values():
+        y = torch.as_tensor(values, dtype=captured.driver.dtype).transpose(0, 1)
+        out.append(y.expand(steps, *y.shape[1:]))
+    return tuple(out)
+
+
+def _torch_values(captured: Captured, x: Mapping[str, Array], nodes: list[str]) -> dict[str, Array]:
     """The rolled operations in torch, sample by sample: ``{node: (N, T, ...)}``."""
-    steps, driver = captured.graph.steps, captured.driver
     traces: dict[str, list[Array]] = {node: [] for node in nodes}
-    for sample in x:
-        frames = [driver.frame(torch.as_tensor(sample[t if len(sample) > 1 else 0], dtype=torch.float32)[None]) for t in range(steps)]
+    for k in range(len(next(iter(x.values())))):
+        frames = captured.driver.frames(_tensors(captured, {name: v[k : k + 1] for name, v in x.items()}))
         history = execute_rolled(captured.rolled, frames, nodes)
         for node in nodes:
             traces[node].append(np.stack([now[node].double().numpy() for now in history]))
     return {node: np.stack(values) for node, values in traces.items()}
 
 
-def _output_error(captured: Captured, model: torch.nn.Module, x: Array, mine: dict[str, Array]) -> float:
+def _output_error(captured: Captured, model: Model, x: Mapping[str, Array], mine: dict[str, Array]) -> float:
     """Largest error of an output of the whole network (payloads of PyTorch's run inside), relative to the output's largest value."""
-    outs = predict(model, captured.driver, x, captured.graph.steps)
     worst = 0.0
-    for k, (label, theirs) in enumerate(zip(captured.graph.outputs, outs, strict=True)):
+    for k, (label, theirs) in enumerate(zip(captured.graph.outputs, predict(captured, model, x), strict=True)):
         scale = float(np.abs(theirs).max(initial=1e-30))
-        ours = mine[label]
-        kind = captured.driver.reduced[k] if captured.driver.reduced else ""
-        ours = ours.mean(axis=1) if kind == "mean" else ours.sum(axis=1) if kind == "sum" else ours
+        ours = reduce(mine[label], captured.driver.reduced[k] if captured.driver.reduced else "", axis=1)
         worst = max(worst, float(np.abs(ours - theirs.reshape(ours.shape)).max(initial=0)) / scale)
     return worst
 
 
-def predict(model: torch.nn.Module, driver: Driver, x: Array, steps: int, batch: int = 64) -> list[Array]:
-    """Outputs of the PyTorch model on ``x`` (N, T | 1, *shape), as (N, T, ...)."""
-    parts: list[list[Array]] = []
-    for start in range(0, len(x), batch):
-        chunk = torch.as_tensor(np.asarray(x[start : start + batch]), dtype=torch.float32)
-        frames = chunk.transpose(0, 1).expand(steps, *chunk.shape[:1], *chunk.shape[2:])
-        parts.append([y.transpose(0, 1).numpy() for y in run(model, driver, frames)])
+def predict(captured: Captured, model: Model, x: Samples, batch: int = 64) -> list[Array]:
+    """Outputs of the PyTorch model on ``x`` (by input, N, T | 1, *shape), as (N, T, ...).
+
+    A network whose states are made for one sample (a buffer of batch 1) is run sample by sample.
+    """
+    given, module = by_input(captured, x), as_module(model)
+    count = len(next(iter(given.values())))
+
+    def outputs(start: int, stop: int) -> list[Array]:
+        chunk = {name: v[start:stop] for name, v in given.items()}
+        return [y.transpose(0, 1).double().numpy() for y in run(module, captured.driver, _tensors(captured, chunk))]
+
+    if count > 1:
+        alone = [outputs(k, k + 1) for k in range(2)]
+        try:
+            together = outputs(0, 2)
+        except Exception:
+            together = []
+        alike = len(together) == len(alone[0]) and all(
+            y.shape[0] == 2 and np.allclose(y, np.concatenate(pair), rtol=1e-3, atol=1e-4)
+            for y, *pair in zip(together, *alone, strict=True)
+        )
+        batch = batch if alike else 1
+    parts = [outputs(start, start + batch) for start in range(0, count, batch)]
     return [np.concatenate(ys) for ys in zip(*parts, strict=True)]

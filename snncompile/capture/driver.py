@@ -1,42 +1,73 @@
 """How to run a network's time loop: the one place that knows about calling conventions.
 
 Layouts
-    step    ``model(x_t)`` once per step, x_t of shape (B, *shape); state lives in the module
+    step    ``model(x_t)`` once per step, x_t of shape (B, *shape); state lives in the module, or goes in and out
     TB, BT  ``model(x)`` with x of shape (T, B, *shape) or (B, T, *shape)
+    static  ``model(x)`` with x of shape (B, *shape); the loop over the steps runs inside, on the same x
 
-A fresh deep copy of the model as it was handed over is the reset: it needs to know nothing about the library. A stateful
-multi-step model (called with one step at a time it gives the same answer) is driven step by step.
+Several inputs are positional arguments, or keyword arguments where the user named them. What a convention needs to know beyond
+the layout is found by ``snncompile.capture.convention.detect``.
 """
 
 from __future__ import annotations
 
-import copy
-import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch.utils import _pytree as pytree
 
-from snncompile.errors import CompileError, fail
+from snncompile.capture.pristine import pristine
+from snncompile.errors import fail
 
-Layout = Literal["step", "TB", "BT"]
-LAYOUTS: tuple[Layout, ...] = ("step", "TB", "BT")
+Layout = Literal["step", "TB", "BT", "static"]
+LAYOUTS: tuple[Layout, ...] = ("step", "TB", "BT", "static")
+Inputs = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """State that goes in and out of every call.
+
+    ``names``: forward's parameters that take it. It comes back as the ``rest`` of the returned tuple, ``packed`` as one tuple at its
+    end, or under the same ``keys`` of a dict. ``initial`` is a method of the model that makes the first state, if one is needed.
+    """
+
+    names: tuple[str, ...]
+    form: Literal["rest", "packed", "keys"]
+    initial: str = ""
+
+    def split(self, result: Any) -> tuple[Any, dict[str, Any]]:
+        """The outputs, and the state by parameter."""
+        if self.form == "keys":
+            return {k: v for k, v in result.items() if k not in self.names}, {k: result[k] for k in self.names}
+        count = 1 if self.form == "packed" else len(self.names)
+        head, tail = tuple(result[:-count]), tuple(result[-count:])
+        values = tuple(tail[0]) if self.form == "packed" else tail
+        return head[0] if len(head) == 1 else head, dict(zip(self.names, values, strict=True))
 
 
 @dataclass(frozen=True)
 class Driver:
     """A calling convention.
 
-    ``first_kwarg`` is passed as ``True`` on the first step of a sample (OTTT's ``init``). ``sliced`` drives a TB or BT model one
-    step at a time. ``reduced`` names, for each output of a model that takes all steps at once, its reduction over time, if any.
+    names        keywords of the inputs; empty if they are positional
+    first_kwarg  is passed as ``True`` on the first step of a sample (OTTT's ``init``)
+    sliced       drives a TB or BT model one step at a time
+    reduced      for each output of a model that takes all steps at once, its reduction over time (``mean``, ``sum``, ``last``), if any
+    carried      state that is passed in and out
+    labels       names of the outputs, if the model names them
     """
 
     layout: Layout = "step"
+    names: tuple[str, ...] = ()
     first_kwarg: str | None = None
     sliced: bool = False
     reduced: tuple[str, ...] = ()
+    carried: Carried | None = None
+    labels: tuple[str, ...] = ()
+    dtype: torch.dtype = torch.float32
 
     @property
     def per_step(self) -> bool:
@@ -50,16 +81,64 @@ class Driver:
 
     def frame(self, x: torch.Tensor) -> torch.Tensor:
         """One step's input ``(B, *shape)`` as the recorded operations see it: with a time axis of length 1, if the model has one."""
-        return x.unsqueeze(self.time_axis) if self.layout != "step" else x
+        return x.unsqueeze(self.time_axis) if self.layout in ("TB", "BT") else x
 
-    def call(self, model: torch.nn.Module, x: torch.Tensor, t: int) -> list[torch.Tensor]:
-        """One call of a per-step model: the flat list of output tensors."""
-        kwargs = {self.first_kwarg: True} if self.first_kwarg and t == 0 else {}
-        return flatten(model(self.frame(x), **kwargs))
+    def frames(self, xs: Inputs) -> list[Inputs]:
+        """Every step's inputs, from inputs ``(T, B, *shape)``."""
+        return [tuple(self.frame(x[t]) for x in xs) for t in range(len(xs[0]))]
 
-    def whole(self, model: torch.nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-        """One call over all steps; ``x`` already has the time axis."""
-        return flatten(model(x))
+    def whole(self, xs: Inputs) -> Inputs:
+        """The inputs of a model that runs its own loop, from inputs ``(T, B, *shape)``."""
+        if self.layout == "static":
+            return tuple(x[0] for x in xs)
+        return tuple(x.transpose(0, 1) if self.layout == "BT" else x for x in xs)
+
+    def calls(self, xs: Inputs) -> list[Inputs]:
+        """The arguments of every call that one sample takes."""
+        return self.frames(xs) if self.per_step else [self.whole(xs)]
+
+
+class Session:
+    """A fresh model in the middle of a sample: knows the first call from later ones, and carries explicit state between them."""
+
+    def __init__(self, driver: Driver, model: torch.nn.Module) -> None:
+        self.driver, self.model = driver, model
+        self.calls = 0
+        self.state: dict[str, Any] = {}
+
+    def __call__(self, inputs: Inputs) -> list[torch.Tensor]:
+        """One call: the flat list of output tensors."""
+        return flatten(self.raw(inputs))
+
+    def raw(self, inputs: Inputs) -> Any:
+        """One call: what the model returns, without carried state."""
+        d = self.driver
+        kwargs: dict[str, Any] = dict(zip(d.names, inputs, strict=True)) if d.names else {}
+        if d.first_kwarg and self.calls == 0:
+            kwargs[d.first_kwarg] = True
+        if d.carried is not None:
+            if self.calls == 0:
+                self.state = first_state(self.model, d.carried, inputs)
+            kwargs |= self.state
+        result = self.model(*(() if d.names else inputs), **kwargs)
+        self.calls += 1
+        if d.carried is not None:
+            result, self.state = d.carried.split(result)
+        return result
+
+
+def first_state(model: torch.nn.Module, carried: Carried, inputs: Inputs) -> dict[str, Any]:
+    """What the state's parameters get at the first step: nothing, unless they need something."""
+    if not carried.initial:
+        return {}
+    if carried.initial == "None":
+        return dict.fromkeys(carried.names)
+    method = getattr(model, carried.initial)
+    try:
+        value = method()
+    except TypeError:
+        value = method(len(inputs[0]))
+    return {carried.names[0]: value} if len(carried.names) == 1 else dict(zip(carried.names, value, strict=True))
 
 
 def flatten(outputs: object) -> list[torch.Tensor]:
@@ -70,81 +149,32 @@ def flatten(outputs: object) -> list[torch.Tensor]:
     return leaves
 
 
-def _leftovers(model: torch.nn.Module) -> Iterator[torch.Tensor]:
-    """Tensors of an earlier run that hang in an autograd graph, which Python's copy refuses."""
-    stack: list[object] = [vars(m) for m in model.modules()]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, torch.Tensor) and not value.is_leaf:
-            yield value
-        elif isinstance(value, dict):
-            stack += value.values()
-        elif isinstance(value, (list, tuple)):
-            stack += value
-
-
-RESETS = ("reset", "reset_mem", "reset_hidden")
-
-
-def pristine(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy in evaluation mode and initial state, whose state changes do not reach the caller's model.
-
-    Modules that know how to reset themselves (a method without arguments, by one of the libraries' names) are asked to.
-    """
-    try:
-        twin = copy.deepcopy(model, {id(t): t.detach().clone() for t in _leftovers(model)}).eval()
-    except Exception as e:
-        raise fail(
-            "SNN111",
-            f"the model cannot be copied: {e}",
-            notes=["the compiler runs copies so that your model's state stays untouched"],
-            help="reset the network's state (it may hold tensors of an earlier run), then compile",
-        ) from e
-    for module in twin.modules():
-        for method in (getattr(type(module), name, None) for name in RESETS):
-            if callable(method) and len(inspect.signature(method).parameters) == 1:
-                method(module)
-    return twin
-
-
-def detect(model: torch.nn.Module, layout: Layout, sample: torch.Tensor) -> Driver:
-    """Find the calling convention: a first-step keyword, and whether a multi-step model keeps its state between calls.
-
-    ``sample``: (T, 1, *shape) input to try.
-    """
-    if layout == "step":
-        names = inspect.signature(model.forward).parameters
-        return Driver(layout, first_kwarg=next((k for k in ("init", "first_step") if k in names), None))
-    driver = Driver(layout)
-    sliced = replace(driver, sliced=True)
-    try:
-        full = run(model, driver, sample)
-        parts = run(model, sliced, sample)
-    except CompileError:
-        raise
-    except Exception:
-        return driver
-    agree = len(full) == len(parts) and all(
-        a.shape == b.shape and torch.allclose(a, b, atol=1e-5) for a, b in zip(full, parts, strict=True)
-    )
-    return sliced if agree and len(sample) > 1 else driver
+def labels_of(outputs: object) -> tuple[str, ...]:
+    """The names that a model gives its outputs: keys of a dict, fields of a named tuple; none otherwise."""
+    if isinstance(outputs, Mapping):
+        named: Sequence[tuple[str, object]] = [(str(k), v) for k, v in outputs.items()]
+    elif isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        named = list(zip(outputs._fields, outputs, strict=True))
+    else:
+        return ()
+    found = tuple(k for k, v in named if isinstance(v, torch.Tensor))
+    return found if len(found) == len(flatten(outputs)) and all(k.isidentifier() for k in found) else ()
 
 
 @torch.no_grad()
-def run(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> list[torch.Tensor]:
+def run(model: torch.nn.Module, driver: Driver, xs: Inputs) -> list[torch.Tensor]:
     """Run a batch of samples from a fresh state.
 
-    ``x``: (T, B, *shape). Returns every output as (T, B, ...), as (1, B, ...) where the model reduces over time.
+    ``xs``: by input, (T, B, *shape). Returns every output as (T, B, ...), as (1, B, ...) where the model reduces over time.
     """
-    twin = pristine(model)
-    if not driver.per_step:
-        whole = driver.whole(twin, x.transpose(0, 1) if driver.layout == "BT" else x)
-        reduced = driver.reduced or ("",) * len(whole)
-        batch_first = driver.layout == "BT" or any(y.shape[0] != len(x) for y in whole)
-        return [
-            y[None] if kind else y.transpose(0, 1) if batch_first and y.shape[1:2] == x.shape[:1] else y
-            for y, kind in zip(whole, reduced, strict=True)
-        ]
-    per_step = [driver.call(twin, frame, t) for t, frame in enumerate(x)]
-    outs = [torch.stack(ys) for ys in zip(*per_step, strict=True)]
-    return [y.squeeze(1 + driver.time_axis) for y in outs] if driver.sliced else outs
+    session = Session(driver, pristine(model))
+    if driver.per_step:
+        outs = [torch.stack(ys) for ys in zip(*[session(frame) for frame in driver.frames(xs)], strict=True)]
+        return [y.squeeze(1 + driver.time_axis) for y in outs] if driver.sliced else outs
+    whole, steps = session(driver.whole(xs)), len(xs[0])
+    reduced = driver.reduced or ("",) * len(whole)
+    batch_first = driver.layout == "BT" or any(y.shape[:1] != (steps,) for y in whole)
+    return [
+        y[None] if kind else y.transpose(0, 1) if batch_first and y.shape[1:2] == (steps,) else y
+        for y, kind in zip(whole, reduced, strict=True)
+    ]

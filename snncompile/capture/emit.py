@@ -7,6 +7,7 @@ affine maps and sums, states as delays or linear filters. What has no place in t
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -28,8 +29,11 @@ from snncompile.ir.neuron import Neuron
 class Builder:
     """Builds the graph of one rolled step."""
 
-    def __init__(self, rolled: Rolled, ex: Expressions, populations: list[Population], name: str, steps: int) -> None:
+    def __init__(
+        self, rolled: Rolled, ex: Expressions, populations: list[Population], name: str, steps: int, inputs: Mapping[str, Shape]
+    ) -> None:
         self.rolled, self.ex, self.name, self.steps = rolled, ex, name, steps
+        self.inputs = dict(zip(rolled.inputs, inputs.items(), strict=True))
         self.ops: dict[str, Op] = {}
         self.refs: dict[str, str] = {}
         self.owner = {node: p for p in populations for node in p.ports}
@@ -53,8 +57,9 @@ class Builder:
 
     def shape(self, node: str) -> Shape:
         """A node's shape without batch and time axes."""
-        raw = self.rolled.nodes[node]
-        return raw.shape[self.ex.lead.get(node, 1) :] or (1,)
+        if node in self.inputs:
+            return self.inputs[node][1]
+        return self.rolled.nodes[node].shape[self.ex.lead.get(node, 1) :] or (1,)
 
     # values ---------------------------------------------------------------------------------------------------------
 
@@ -65,8 +70,8 @@ class Builder:
         return self.refs[node]
 
     def _emit(self, node: str) -> str:
-        if node == self.rolled.input:
-            return self._input()
+        if node in self.rolled.inputs:
+            return self._input(node)
         if node in self.owner:
             return self._port(node, self.owner[node])
         raw = self.rolled.nodes[node]
@@ -106,20 +111,20 @@ class Builder:
             if initial.size and np.all(initial == initial.flat[0]):
                 initial = np.full((1,) * len(size), initial.flat[0])
             source = "" if delay == 1 else self.past(node, delay - 1)
-            raw = self.rolled.nodes[node]
-            name = self._name(f"{self._wish(raw)}_past")
-            self.ops[name] = Delay(name=name, inputs=(source,) if source else (), size=size, initial=initial, loc=raw.loc)
+            raw = self.rolled.nodes.get(node)
+            name = self._name(f"{self.inputs[node][0] if raw is None else self._wish(raw)}_past")
+            loc = None if raw is None else raw.loc
+            self.ops[name] = Delay(name=name, inputs=(source,) if source else (), size=size, initial=initial, loc=loc)
             self.refs[key] = name
             if not source:
                 self.pending.append((name, node))
         return self.refs[key]
 
-    def _input(self) -> str:
-        name = self._name("x")
-        self.ops[name] = Input(name=name, size=self.input_shape, static=self.rolled.static)
+    def _input(self, node: str) -> str:
+        wish, size = self.inputs[node]
+        name = self._name(wish)
+        self.ops[name] = Input(name=name, size=size, static=self.rolled.static)
         return name
-
-    input_shape: Shape = ()
 
     # populations ----------------------------------------------------------------------------------------------------
 
@@ -248,10 +253,8 @@ class Builder:
     def raw_shape(self, leaf: Any) -> tuple[int, ...]:
         """The shape that PyTorch sees."""
         if isinstance(leaf, (Ref, Prev)):
-            return self.traced_input if leaf.name == self.rolled.input else self.rolled.nodes[leaf.name].shape
+            return self.rolled.inputs[leaf.name] if leaf.name in self.rolled.inputs else self.rolled.nodes[leaf.name].shape
         raise InternalError("an argument is neither a value nor a state")
-
-    traced_input: tuple[int, ...] = ()
 
     def _shape_of(self, ref: str) -> Shape:
         """The IR shape of an emitted value."""

@@ -40,10 +40,10 @@ class Threshold:
     graded: bool = False
 
 
-def leads(rolled: Rolled, lead: int, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """How many leading axes of each node's value are batch and time (all of length 1)."""
-    known = {rolled.input: lead}
-    shapes = {rolled.input: input_shape, **{name: raw.shape for name, raw in rolled.nodes.items()}}
+def leads(rolled: Rolled, lead: int) -> dict[str, int]:
+    """How many leading axes of each node's value are batch and time (all of length 1); ``lead`` for the inputs."""
+    known = dict.fromkeys(rolled.inputs, lead)
+    shapes = {**rolled.inputs, **{name: raw.shape for name, raw in rolled.nodes.items()}}
     for _ in range(len(rolled.nodes)):
         before = len(known)
         for name, raw in rolled.nodes.items():
@@ -115,7 +115,7 @@ class Expressions:
 
     def is_atom(self, name: str) -> bool:
         """Whether expansion stops at this node."""
-        if name == self.rolled.input or name in self.settled:
+        if name in self.rolled.inputs or name in self.settled:
             return True
         raw = self.rolled.nodes[name]
         if self.rounded(raw) is not None:
@@ -169,8 +169,8 @@ class Expressions:
         if isinstance(leaf, Ref):
             return self.of(leaf.name)
         if isinstance(leaf, Prev):
-            root = self.root(leaf.name)
-            if leaf.delay == 1 and leaf.name not in self.settled and base(self.rolled.nodes[root]) in COMPARE:
+            root = leaf.name if leaf.name in self.rolled.inputs else self.root(leaf.name)
+            if leaf.delay == 1 and root in self.rolled.nodes and leaf.name not in self.settled and base(self.rolled.nodes[root]) in COMPARE:
                 self.past_spikes.add(f"prev:{root}")
                 return spike(f"prev:{root}", rank)
             return atom(f"prev:{leaf.name}", rank) if leaf.delay == 1 else atom(f"prev{leaf.delay}:{leaf.name}", rank)

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from snncompile.capture.driver import Inputs
 from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves
-from snncompile.errors import fail
+from snncompile.errors import Diagnostic, fail
 
 SHAPE_ONLY = {
     "zeros_like.default": torch.zeros_like, "ones_like.default": torch.ones_like, "full_like.default": torch.full_like,
@@ -48,26 +49,46 @@ def functional(raw: Raw) -> tuple[str, Callable[..., Any]]:
     return f"{base[:-1]}.{overload}", getattr(packet, overload)
 
 
-def normalise(trace: Trace) -> Trace:
-    """Replace in-place operations by functional ones and refuse randomness; later readers already see the new value."""
+def normalise(trace: Trace, drawn: list[Diagnostic] | None = None) -> Trace:
+    """Replace in-place operations by functional ones and refuse randomness; later readers already see the new value.
+
+    A list as ``drawn`` takes the refusals instead, and what is drawn becomes a constant.
+    """
     nodes = {}
     for raw in trace.nodes.values():
         if raw.op != "input":
-            raw.op, raw.function = functional(raw)
             if any(word in raw.op for word in RANDOM) and not (raw.op.startswith("native_dropout") and raw.args[2:3] == (False,)):
-                raise fail(
+                refusal = fail(
                     "SNN116",
                     f"the network draws random numbers in evaluation mode ('{raw.op}')",
                     loc=raw.loc,
                     help="make the network deterministic in evaluation mode (dropout off, noise off)",
                 )
+                if drawn is None:
+                    raise refusal
+                drawn += refusal.diagnostics
+                _settle(raw)
+            raw.op, raw.function = functional(raw)
         nodes[raw.name] = raw
     return replace(trace, nodes=nodes)
 
 
-def replay(trace: Trace, inputs: list[torch.Tensor]) -> Values:
-    """Execute every node; returns all values by name."""
-    values: Values = dict(zip(trace.inputs, inputs, strict=True))
+def _settle(raw: Raw) -> None:
+    """Let a random operation draw the same every time: dropout drops nothing, numbers are one half."""
+    if raw.op.startswith("native_dropout"):
+        raw.args = (*raw.args[:2], False)
+    elif raw.args and isinstance(raw.args[0], Ref):
+        raw.op, raw.function, raw.args, raw.kwargs = "full_like.default", lambda x: torch.full_like(x, 0.5), raw.args[:1], {}
+    else:
+        draw = raw.function
+        raw.function = lambda *args, **kwargs: torch.full_like(draw(*args, **kwargs), 0.5)
+
+
+def replay(trace: Trace, inputs: list[Inputs]) -> Values:
+    """Execute every node on the inputs of every call; returns all values by name."""
+    values: Values = {
+        name: x for names, given in zip(trace.inputs, inputs, strict=True) for name, x in zip(names, given, strict=True)
+    }  # fmt: skip
     with torch.no_grad():
         for raw in trace.nodes.values():
             if raw.op != "input":
@@ -86,13 +107,13 @@ def execute(raw: Raw, values: Mapping[str, Any]) -> Any:
     return raw.function(*args, **kwargs)
 
 
-def check_replay(trace: Trace, inputs: list[torch.Tensor], expected: list[torch.Tensor], what: str) -> Values:
+def check_replay(trace: Trace, inputs: list[Inputs], expected: list[torch.Tensor], what: str) -> Values:
     """Replay a per-step trace and compare with the model's own outputs ``expected[k]``, (T, ...) or reduced; returns all values."""
     values = replay(trace, inputs)
     for k, theirs in enumerate(expected):
         mine = torch.stack([values[names[k]].float() for names in trace.outputs])
         kind = trace.reduced[k] if trace.reduced else ""
-        mine = mine.mean(0) if kind == "mean" else mine.sum(0) if kind == "sum" else mine
+        mine = reduce(mine, kind)
         if mine.numel() != theirs.numel() or not torch.allclose(
             mine.reshape(theirs.shape), theirs.float(), rtol=1e-4, atol=1e-5, equal_nan=True
         ):
@@ -104,6 +125,11 @@ def check_replay(trace: Trace, inputs: list[torch.Tensor], expected: list[torch.
                 help="write such updates out of place, and branches on tensors with torch.where",
             )
     return values
+
+
+def reduce(y: Any, kind: str, axis: int = 0) -> Any:
+    """A network's readout over time: ``mean``, ``sum``, the ``last`` step, or none."""
+    return y.mean(axis) if kind == "mean" else y.sum(axis) if kind == "sum" else y[(slice(None),) * axis + (-1,)] if kind == "last" else y
 
 
 FIRST_OF_TUPLE = (
@@ -166,7 +192,7 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
             resolved = [r if isinstance(r, Ref) else Ref(n) for r, n in zip(resolved, names, strict=True)]
         if any(not isinstance(r, Ref) for r in resolved):
             raise fail("SNN114", "an output of the network does not depend on its input", help="return the output of the last layer")
-        if any(r.name in trace.inputs for r in resolved):
+        if any(r.name in names for r in resolved for names in trace.inputs):
             raise fail("SNN114", "an output of the network is its input, unchanged", help="return the output of the last layer")
         outputs.append([r.name for r in resolved])
     return replace(trace, nodes=nodes, outputs=outputs), constant

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from snncompile.capture.driver import Inputs
 from snncompile.capture.fold import Values, execute
 from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves, walk
 from snncompile.errors import fail
@@ -40,11 +41,12 @@ class Rolled:
     """One step of the network.
 
     nodes    in execution order; arguments hold ``Ref`` (this step), ``Prev`` (an earlier step), ``PerStep`` and constants
-    initial  by node name, the value that ``Prev`` has at the first step
+    inputs   by name, the shape of one step's value as PyTorch sees it
+    initial  by node name, the value that ``Prev`` has before the first step
     """
 
     nodes: dict[str, Raw]
-    input: str
+    inputs: dict[str, tuple[int, ...]]
     outputs: list[str]
     initial: dict[str, torch.Tensor]
     static: bool
@@ -69,32 +71,37 @@ def roll(trace: Trace, folded: Trace, constants: Values, values: Values) -> Roll
             lists[raw.step].append(raw)
     body = _first_repeated([[raw.op for raw in raws] for raws in lists])
     index = {raw.name: (t, i) for t, raws in enumerate(lists) for i, raw in enumerate(raws)}
-    inputs = {name: t for t, name in enumerate(folded.inputs)}
-    matcher = _Matcher(lists, index, inputs, body, places(folded))
+    inputs = {name: (t, k) for t, names in reversed(list(enumerate(folded.inputs))) for k, name in enumerate(names)}
+    matcher = _Matcher(lists, index, inputs, body, places(folded), folded)
     for t in range(body + 1, count):
         matcher.compare(t, last=t == count - 1)
     for t in reversed(range(body)):
         matcher.constants_of_early_step(t, trace, constants)
-    rolled = matcher.build(folded, count)
+    rolled = matcher.build(folded, count, values)
     rolled.initial = _initial_values(rolled, trace, constants, values, body)
     return _confirm(rolled, folded, values, matcher.pairs)
 
 
 def _first_repeated(ops: list[list[str]]) -> int:
-    """The first step after step 0 whose operations the next step runs again; the last step if there is none."""
-    return next((t for t in range(1, len(ops) - 1) if ops[t] == ops[t + 1]), len(ops) - 1)
+    """The first step after step 0 whose operations all later ones run again (the last of a loop may run fewer); else the last step."""
+    last = len(ops) - 1
+    body = next((t for t in range(1, last) if all(ops[u] == ops[t] for u in range(t, last))), last)
+    return last if body == last - 1 and ops[body] != ops[last] else body
 
 
 class _Matcher:
     """Compares the argument lists of step ``t`` with those of the body step, leaf by leaf."""
 
     def __init__(
-        self, lists: list[list[Raw]], index: dict[str, tuple[int, int]], inputs: dict[str, int], body: int, place: dict[str, str]
-    ) -> None:
+        self, lists: list[list[Raw]], index: dict[str, tuple[int, int]], inputs: dict[str, tuple[int, int]], body: int,
+        place: dict[str, str], trace: Trace,
+    ) -> None:  # fmt: skip
         self.lists, self.index, self.inputs, self.body, self.places = lists, index, inputs, body, place
+        self.trace = trace
+        self._aligned: dict[int, dict[str, str]] = {}
         self.varying: dict[tuple[int, int], dict[int, Any]] = {}
         self.pairs: dict[int, list[tuple[Raw, Raw]]] = {body: [(r, r) for r in lists[body]]}
-        self.crossing: dict[str, str] = {}  # a node of the step before the body that the body reads, and its counterpart in the body
+        self.crossing: dict[str, str] = {}  # a node before the body that the body reads, and its counterpart in the body
 
     def compare(self, t: int, *, last: bool) -> None:
         """Step ``t`` against the body. The last step of a loop may lack what only a next step would have read."""
@@ -140,24 +147,32 @@ class _Matcher:
     def _same_leaf(self, x: Any, y: Any, t: int) -> bool:
         if isinstance(x, Ref) and isinstance(y, Ref):
             if x.name in self.inputs or y.name in self.inputs:
-                return x.name in self.inputs and y.name in self.inputs and self.inputs[y.name] - self.inputs[x.name] in (t - self.body, 0)
+                if x.name not in self.inputs or y.name not in self.inputs:
+                    return False
+                (s, i), (u, j) = self.inputs[x.name], self.inputs[y.name]
+                return i == j and u - s in (t - self.body, 0)
             (s, i), (u, j) = self.index[x.name], self.index[y.name]
             if s == u:
                 return x.name == y.name
-            if (
-                s == self.body - 1
-            ):  # state: that step may have fewer operations, so its counterpart is what the next one reads from the body
-                name = self.lists[self.body][j].name
-                return u == t - 1 and self.crossing.setdefault(x.name, name) == name
-            return i == j and u - s == t - self.body
+            if u - s != t - self.body:
+                return False
+            if s < self.body:  # state: that step may have fewer operations, so its counterpart is what a later one reads from the body
+                name = self.lists[self.body][j].name if u >= self.body else self.aligned(u).get(y.name)
+                return name is None or self.crossing.setdefault(x.name, name) == name
+            return i == j
         return equal(x, y)
+
+    def aligned(self, early: int) -> dict[str, str]:
+        """For the nodes of a step before the body, their counterparts in the body."""
+        if early not in self._aligned:
+            self._aligned[early] = {twin.name: name for name, twin in align(self.trace, self.body, early).items()}
+        return self._aligned[early]
 
     def constants_of_early_step(self, t: int, trace: Trace, constants: Values) -> None:
         """Find per-step constants that differ before the body, and that step's value of those that vary."""
         early, body = align(trace, self.body, t), self.lists[self.body]
-        if t == self.body - 1:
-            for name, twin in early.items():
-                self.crossing.setdefault(twin.name, name)
+        for name, twin in early.items():
+            self.crossing.setdefault(twin.name, name)
         for i, raw in enumerate(body):
             counterpart = early.get(raw.name)
             if counterpart is None:
@@ -171,10 +186,11 @@ class _Matcher:
                 elif not equal(x, value) and not isinstance(x, (str, list)):
                     self.varying[i, k] = {t: value, **dict.fromkeys(range(t + 1, len(self.lists)), x)}
 
-    def build(self, folded: Trace, count: int) -> Rolled:
+    def build(self, folded: Trace, count: int, values: Values) -> Rolled:
         """The body's nodes, with ``Prev`` and ``PerStep`` leaves, and hoisted nodes of step 0 in front."""
         hoisted: dict[str, Raw] = {}
         static = False
+        name_of = [f"input:{k}" for k in range(len(folded.inputs[0]))]
 
         def hoist(name: str) -> None:
             nonlocal static
@@ -186,7 +202,7 @@ class _Matcher:
             hoisted[name] = replace(raw, args=replace_leaves(raw.args, to_input))
 
         def to_input(leaf: Any) -> Any:
-            return Ref("input") if isinstance(leaf, Ref) and leaf.name in self.inputs else leaf
+            return Ref(name_of[self.inputs[leaf.name][1]]) if isinstance(leaf, Ref) and leaf.name in self.inputs else leaf
 
         nodes: dict[str, Raw] = {}
         hold = self._held_references()
@@ -201,7 +217,7 @@ class _Matcher:
                 if not isinstance(leaf, Ref):
                     return leaf
                 if leaf.name in self.inputs:
-                    return Ref("input")
+                    return self._input(leaf.name, name_of, leaf.name in hold)
                 if self.index[leaf.name][0] == self.body:
                     return leaf
                 if leaf.name in hold:
@@ -209,19 +225,26 @@ class _Matcher:
                     return leaf
                 if leaf.name not in self.crossing:
                     raise self._differ(raw, folded.nodes[leaf.name], self.body)
-                return Prev(self.crossing[leaf.name])
+                return Prev(self.crossing[leaf.name], self.body - self.index[leaf.name][0])
 
             nodes[raw.name] = replace(
                 raw, args=replace_leaves(raw.args, convert), kwargs={k: replace_leaves(v, convert) for k, v in raw.kwargs.items()}
             )
-        return Rolled({**hoisted, **nodes}, "input", list(folded.outputs[self.body]), {}, static, count)
+        shapes = {name: values[folded.inputs[0][k]].shape for k, name in enumerate(name_of)}
+        held_inputs = any(name in self.inputs for name in hold)
+        return Rolled({**hoisted, **nodes}, shapes, list(folded.outputs[self.body]), {}, static or held_inputs, count)
+
+    def _input(self, name: str, name_of: list[str], held: bool) -> Ref | Prev:
+        t, k = self.inputs[name]
+        return Ref(name_of[k]) if held or t == self.body else Prev(name_of[k], self.body - t)
 
     def _held_references(self) -> set[str]:
-        """Nodes before the body that every later step reads unchanged: values computed once from a constant input."""
+        """Inputs and nodes before the body that every later step reads unchanged: what is computed once from a constant input."""
         if self.body + 1 >= len(self.lists):
             return set()
         both = self.lists[self.body : self.body + 2]
-        names = [{r for raw in raws for r in raw.refs if r in self.index and self.index[r][0] < self.body} for raws in both]
+        before = {**{name: t for name, (t, _) in self.inputs.items()}, **{name: t for name, (t, _) in self.index.items()}}
+        names = [{r for raw in raws for r in raw.refs if before.get(r, self.body) < self.body} for raws in both]
         return names[0] & names[1]
 
 
@@ -268,6 +291,7 @@ def _common(first: list[Raw], later: list[Raw], place: Mapping[str, str]) -> lis
 def _initial_values(rolled: Rolled, trace: Trace, constants: Values, values: Values, body: int) -> dict[str, torch.Tensor]:
     """Initial value of each state: the constant that stands in its place in step 0, else zero."""
     twins = align(trace, body) if body else {}
+    values = {**values, **{name: values[trace.inputs[0][k]] for k, name in enumerate(rolled.inputs)}}
     found: dict[str, torch.Tensor] = {}
     for raw in rolled.nodes.values():
         twin = twins.get(raw.name)
@@ -288,14 +312,14 @@ def _initial_values(rolled: Rolled, trace: Trace, constants: Values, values: Val
     return found
 
 
-def execute_rolled(rolled: Rolled, xs: list[torch.Tensor], keep: Collection[str] | None = None) -> list[Values]:
-    """Run the rolled loop in torch on one sample: the values of every step, of all nodes or of those to ``keep``."""
+def execute_rolled(rolled: Rolled, xs: list[Inputs], keep: Collection[str] | None = None) -> list[Values]:
+    """Run the rolled loop in torch on one sample, ``xs[t]`` by input: the values of every step, of all nodes or of those to ``keep``."""
     reach = max((leaf.delay for raw in rolled.nodes.values() for leaf in _leaves(raw) if isinstance(leaf, Prev)), default=1)
     history: list[Values] = []
     kept: list[Values] = []
     with torch.no_grad():
         for t, x in enumerate(xs):
-            now: Values = {rolled.input: x}
+            now: Values = dict(zip(rolled.inputs, x, strict=True))
             for raw in rolled.nodes.values():
                 now[raw.name] = execute_at(rolled, raw, now, history, t)
             history.append(now)
@@ -319,7 +343,7 @@ def execute_at(rolled: Rolled, raw: Raw, now: Mapping[str, Any], history: list[V
 
 def _confirm(rolled: Rolled, folded: Trace, values: Values, pairs: dict[int, list[tuple[Raw, Raw]]]) -> Rolled:
     """Run the rolled loop against the trace; if only the first step differs, retime what step 0 leaves out, and try again."""
-    xs = [values[name] for name in folded.inputs]
+    xs = [tuple(values[name] for name in names) for names in folded.inputs]
     for candidate in (rolled, retime(rolled, values)):
         if candidate is None:
             break
@@ -392,7 +416,7 @@ def retime(rolled: Rolled, values: Values) -> Rolled | None:
     ordered: dict[str, Raw] = {}
 
     def place(name: str) -> None:
-        if name in ordered or name == rolled.input:
+        if name in ordered or name in rolled.inputs:
             return
         for r in nodes[name].refs:
             place(r)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ import torch
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, get_proxy_slot, make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from snncompile.capture.driver import Driver, pristine
+from snncompile.capture.driver import Driver, Inputs, Session
+from snncompile.capture.pristine import pristine
 from snncompile.errors import CompileError, Location, fail
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
@@ -54,14 +56,14 @@ class Raw:
 
 @dataclass
 class Trace:
-    """The flat record of a run: nodes by name in execution order, one input name per step, output names per step.
+    """The flat record of a run: nodes by name in execution order, names of the inputs and of the outputs of every call.
 
-    ``per_step`` says whether the model was called once per step, so that ``Raw.step`` is known; else there is one input, with
-    a time axis, and one list of outputs. ``reduced`` says for each output whether the network returns its ``mean`` or ``sum`` over time.
+    ``per_step`` says whether the model was called once per step, so that ``Raw.step`` is known; else there is one call, with a
+    time axis in its inputs and outputs. ``reduced`` says for each output whether the network returns its ``mean`` or ``sum`` over time.
     """
 
     nodes: dict[str, Raw]
-    inputs: list[str]
+    inputs: list[tuple[str, ...]]
     outputs: list[list[str]]
     per_step: bool
     reduced: tuple[str, ...] = ()
@@ -89,22 +91,26 @@ def replace_leaves(value: Any, function: Callable[[Any], Any]) -> Any:
     return function(value)
 
 
-def trace(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> Trace:
-    """Run ``model`` on one sample ``x`` of shape (T, 1, *shape), from a fresh state, and record it."""
+def trace(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[Location | None] | None = None) -> Trace:
+    """Run ``model`` on one sample ``xs``, by input (T, 1, *shape), from a fresh state, and record it.
+
+    A decision by the value of a tensor raises CompileError SNN112; a list as ``decisions`` takes its line instead, and the decision of
+    this sample is followed.
+    """
     twin = pristine(model)
     buffers = {b.data_ptr(): b.detach().clone() for b in twin.buffers() if b.numel()}  # a run may update them in place
     spans: list[tuple[int, int, str]] = []
     marks: list[int] = []
     record: list[Any] = []
-    frames = list(x) if driver.per_step else [x.transpose(0, 1) if driver.layout == "BT" else x]
+    calls, width = driver.calls(xs), len(xs)
 
     def run(*inputs: torch.Tensor) -> list[list[torch.Tensor]]:
         mode = get_proxy_mode()
         tracer = mode.tracer  # type: ignore[union-attr]
-        with _ConstantScalars(tracer), _module_spans(twin, spans, lambda: len(tracer.graph.nodes)):
-            outs = []
-            for t, value in enumerate(inputs):
-                outs.append(driver.call(twin, value, t) if driver.per_step else driver.whole(twin, value))
+        with _ConstantScalars(tracer, decisions), _module_spans(twin, spans, lambda: len(tracer.graph.nodes)):
+            outs, session = [], Session(driver, twin)
+            for t in range(len(calls)):
+                outs.append(session(inputs[t * width : (t + 1) * width]))
                 marks.append(len(tracer.graph.nodes))
         root: Any = tracer.root  # type: ignore[union-attr]
         record.extend((n, root) for n in tracer.graph.nodes)
@@ -112,26 +118,31 @@ def trace(model: torch.nn.Module, driver: Driver, x: torch.Tensor) -> Trace:
 
     try:
         with torch.no_grad():
-            graph_module = make_fx(run, record_stack_traces=True, tracing_mode="real")(*frames)
+            graph_module = make_fx(run, record_stack_traces=True, tracing_mode="real")(*[x for call in calls for x in call])
     except CompileError:
         raise
     except Exception as e:
         raise _explain(e) from e
-    return _collect(graph_module, record, marks, spans, driver, buffers)
+    return _collect(graph_module, record, marks, spans, driver.per_step, width, buffers)
 
 
 class _ConstantScalars(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Let Python read numbers from tensors that do not depend on the input, such as a buffer that holds the kind of reset."""
 
-    def __init__(self, tracer: Any) -> None:
+    def __init__(self, tracer: Any, decisions: list[Location | None] | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.tracer = tracer
+        self.tracer, self.decisions = tracer, decisions
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Read a constant outside the trace; everything else goes on to the tracer."""
-        if func is torch.ops.aten._local_scalar_dense.default and not self._depends_on_input(args[0]):
-            with disable_proxy_modes_tracing():
-                return func(*args)
+        if func is torch.ops.aten._local_scalar_dense.default:
+            free = self._depends_on_input(args[0])
+            if free and self.decisions is not None:
+                frames = [(f.filename, f.lineno or 0, f.name) for f in traceback.extract_stack()]
+                self.decisions.append(_innermost(frames))
+            if not free or self.decisions is not None:
+                with disable_proxy_modes_tracing():
+                    return func(*args)
         return func(*args, **(kwargs or {}))
 
     def _depends_on_input(self, value: torch.Tensor) -> bool:
@@ -228,7 +239,8 @@ def _collect(
     record: list[Any],
     marks: list[int],
     spans: list[tuple[int, int, str]],
-    driver: Driver,
+    per_step: bool,
+    width: int,
     buffers: dict[int, torch.Tensor],
 ) -> Trace:
     """Turn the tracer's nodes into ``Raw`` nodes; parameters and buffers become constants in the arguments."""
@@ -249,7 +261,7 @@ def _collect(
         while step < len(marks) - 1 and k >= marks[step]:
             step += 1
         if node.op == "placeholder":
-            nodes[node.name] = Raw(node.name, "input", _no_function, step=len(inputs))
+            nodes[node.name] = Raw(node.name, "input", _no_function, step=len(inputs) // width)
             inputs.append(node.name)
         elif node.op == "get_attr":
             value = operator.attrgetter(node.target)(root).detach()
@@ -262,8 +274,9 @@ def _collect(
             nodes[node.name] = Raw(node.name, op, node.target, args, kwargs, step, _innermost(frames), module_of[k])
     (output,) = [n for n in graph_module.graph.nodes if n.op == "output"]
     flat = [n.name if isinstance(n, torch.fx.Node) and n.op != "get_attr" else _constant_output() for n in walk(output.args)]
-    width = len(flat) // len(marks)
-    return Trace(nodes, inputs, [flat[k * width : (k + 1) * width] for k in range(len(marks))], driver.per_step)
+    returned = len(flat) // len(marks)
+    by_call = [tuple(inputs[k : k + width]) for k in range(0, len(inputs), width)]
+    return Trace(nodes, by_call, [flat[k * returned : (k + 1) * returned] for k in range(len(marks))], per_step)
 
 
 def _no_function(*_: object) -> None:

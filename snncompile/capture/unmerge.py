@@ -69,14 +69,17 @@ class _Unmerger:
     axis: int
     nodes: dict[str, Raw] = field(default_factory=dict)
     env: dict[str, Any] = field(default_factory=dict)
+    steps: int = 0
 
     def run(self) -> Trace:
-        (name,) = self.flat.inputs
-        steps = self.values[name].shape[self.axis]
-        inputs = [f"{name}@{t}" for t in range(steps)]
-        for t, part in enumerate(inputs):
-            self.nodes[part] = replace(self.flat.nodes[name], name=part, step=t)
-        self.env[name] = Merged(self.axis, tuple(inputs))
+        names = self.flat.inputs[0]
+        self.steps = steps = self.values[names[0]].shape[self.axis]
+        for name in names:
+            parts = tuple(f"{name}@{t}" for t in range(steps))
+            for t, part in enumerate(parts):
+                self.nodes[part] = replace(self.flat.nodes[name], name=part, step=t)
+            self.env[name] = Merged(self.axis, parts)
+        inputs = [tuple(f"{name}@{t}" for name in names) for t in range(steps)]
         for raw in self.flat.nodes.values():
             if raw.op != "input":
                 self.env[raw.name] = self._value(raw)
@@ -110,7 +113,7 @@ class _Unmerger:
             raise self._refuse(raw, "computes with the mean or sum over time")
         if raw.function is operator.getitem and isinstance(found[0], Unbound):
             return self._pick(raw, found[0])
-        if op in ("stack", "cat") and len(raw.args[0]) > 1 and all(isinstance(v, Ref) for v in found):
+        if op in ("stack", "cat") and len(raw.args[0]) >= min(self.steps, 2) and all(isinstance(v, Ref) for v in found):
             return self._gather(raw, op, found)
         merged = [v for v in found if isinstance(v, Merged)]
         if not merged:
