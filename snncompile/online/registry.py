@@ -32,6 +32,11 @@ def list_networks() -> list[str]:
     return sorted(_FACTORIES)
 
 
+def factory_of(name: str) -> Callable[..., nn.Module]:
+    """The factory registered under a name."""
+    return _FACTORIES[name]
+
+
 def build_network(name: str, **kwargs: Any) -> nn.Module:
     """Build the network ``name`` with the factory's keyword arguments.
 
