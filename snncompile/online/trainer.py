@@ -139,7 +139,7 @@ class Trainer:
         net.train()
         loss_sum, right = 0.0, 0
         for x, y in self._batches(train, order, f"epoch {epoch}/{self.config.epochs}"):
-            logits, loss = self._learn(net, x, y, optimiser, order)
+            logits, loss = self.learn(net, x, y, optimiser, order)
             schedule.step()
             loss_sum += loss * len(y)
             right += int((logits.argmax(1) == y).sum())
@@ -157,7 +157,7 @@ class Trainer:
             else:
                 yield x.to(cfg.device).float(), train[1][index].to(cfg.device)
 
-    def _learn(
+    def learn(
         self, net: nn.Module, x: Tensor, y: Tensor, optimiser: torch.optim.Optimizer, order: torch.Generator
     ) -> tuple[Tensor, float]:
         """One batch by the method's rule: the readout's logits [B,classes], and the loss."""
