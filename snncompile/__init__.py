@@ -2,25 +2,28 @@
 
 import snncompile
 compiled = snncompile.compile(model, target="loihi2-sim", input_shape=(1, 28, 28), steps=6)
+imported = snncompile.import_nir("net.nir", steps=6, dialect="sinabs")
+compiled = snncompile.compile_graph(imported.graph, decisions=imported.decisions)
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from snncompile.version import VERSION
 
 if TYPE_CHECKING:
-    from snncompile.pipeline import Compiled, compile  # noqa: A004 - the verb users look for
+    from snncompile.capture.nir import import_nir
+    from snncompile.pipeline import Compiled, compile, compile_graph  # noqa: A004 - the verb users look for
 
 __version__ = VERSION
-__all__ = ["Compiled", "compile"]
+__all__ = ["Compiled", "compile", "compile_graph", "import_nir"]
+HOMES = {"import_nir": "snncompile.capture.nir"}
 
 
 def __getattr__(name: str) -> Any:
     """Load the compiler (and with it torch) only when it is asked for."""
     if name in __all__:
-        from snncompile import pipeline  # noqa: PLC0415
-
-        return getattr(pipeline, name)
+        return getattr(import_module(HOMES.get(name, "snncompile.pipeline")), name)
     raise AttributeError(f"module 'snncompile' has no attribute '{name}'")

@@ -1,8 +1,8 @@
-"""The whole flow as one readable function: capture, passes, quantise, schedule."""
+"""The whole flow, readable in one sitting: capture, passes, quantise, schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,9 @@ from snncompile.capture.capture import Captured, capture
 from snncompile.capture.check import check_capture, predict
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph, Op
+from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
+from snncompile.ledger import Decision
 from snncompile.mapping.schedule import Schedule, schedule
 from snncompile.passes import PassRecord, check_population_form, run_passes
 from snncompile.quantize import Options, QuantResult, quantize
@@ -32,24 +34,28 @@ PROBES = 2
 class Compiled:
     """A compiled network with everything that is known about it.
 
-    captured     the network as read off PyTorch's execution        float_graph  after the passes, in population form
-    passes       what each pass did, and its measured error         result       the integer graph and its proofs
-    schedule     hardware time of every population                  settings     how to capture the same model again
+    source_graph  the network as captured or imported               float_graph  after the passes, in population form
+    passes        what each pass did, and its measured error        result       the integer graph and its proofs
+    schedule      hardware time of every population                 settings     how to capture the same model again
+    captured      how it was read off PyTorch; None for a network that came as a graph
+    decisions     what the user's file left open, and who decided it: the beginning of the ledger
     """
 
     name: str
     target: Target
-    captured: Captured
+    source_graph: Graph
     float_graph: Graph
     passes: tuple[PassRecord, ...]
     result: QuantResult
     schedule: Schedule
     readout: Readout
     settings: Mapping[str, Any] = field(default_factory=dict)
+    captured: Captured | None = None
+    decisions: tuple[Decision, ...] = ()
 
     def graphs(self) -> dict[str, Graph]:
         """The network at every stage."""
-        return {"captured": self.captured.graph, "folded": self.float_graph, "integer": self.result.graph}
+        return {"captured": self.source_graph, "folded": self.float_graph, "integer": self.result.graph}
 
 
 def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, ...)
@@ -76,8 +82,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     raises       CompileError, each with the user's source line, the limit and a way out
     """
     say = progress or (lambda _: None)
-    chip = load_target(target)
-    chosen = options or Options()
+    load_target(target)  # an unknown one is said before the capture
     say("capturing the network by running it")
     captured = capture(model, input_shape=tuple(input_shape), steps=steps, layout=layout, name=name)
     graph, samples = describe_input(captured.graph, calibration, input_range)
@@ -85,16 +90,43 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     say("comparing with PyTorch")
     for probe in probes(graph, samples):
         check_capture(captured, model, probe)
+    compiled = compile_graph(
+        graph, target=target, calibration=samples, input_range=input_range, options=options, readout=readout, name=name, progress=progress
+    )
+    return replace(compiled, captured=captured, settings={**compiled.settings, "input_shape": list(input_shape), "layout": layout})
+
+
+def compile_graph(
+    graph: Graph,
+    *,
+    target: str = "loihi2-sim",
+    calibration: Mapping[str, Array] | Array | None = None,
+    input_range: tuple[float, float, float] | None = None,
+    options: Options | None = None,
+    readout: Readout = "sum",
+    name: str | None = None,
+    decisions: Sequence[Decision] = (),
+    progress: Progress | None = None,
+) -> Compiled:
+    """Compile a float graph: a network that was imported, or built by hand, and has no original in PyTorch.
+
+    calibration  real samples, as for ``compile``            decisions  what importing it decided; they open the program's ledger
+    raises       CompileError
+    """
+    say = progress or (lambda _: None)
+    chip = load_target(target)
+    chosen = options or Options()
+    graph, samples = describe_input(graph, calibration, input_range)
     say("folding")
     folded, records = fold(graph, samples)
     say("quantising and proving bounds")
     result = quantize(folded, chip, calibration=samples or None, options=chosen)
     say("scheduling")
     return Compiled(
-        name=name, target=chip, captured=captured, float_graph=folded, passes=records, result=result, schedule=schedule(result.graph),
-        readout=readout,
+        name=name or graph.name, target=chip, source_graph=graph, float_graph=folded, passes=records, result=result,
+        schedule=schedule(result.graph), readout=readout, decisions=tuple(decisions),
         settings={
-            "input_shape": list(input_shape), "steps": steps, "layout": layout,
+            "input_shape": list(graph.of(Input)[0].size), "steps": graph.steps, "layout": "step",
             "input_range": None if input_range is None else list(input_range),
             "options": {f: getattr(chosen, f) for f in ("weight_bits", "input_bits", "payload_bits", "pursue_exact")},
         },
@@ -162,14 +194,25 @@ def with_time_axis(x: Array, n: Input, steps: int) -> Array:
     )
 
 
-def original(compiled: Compiled, model: torch.nn.Module, x: Array, checked: int = 4) -> Original:
-    """What a program is judged against: the float graph, PyTorch's outputs on ``x`` (N, T | 1, *shape), and the capture's evidence.
+def original(compiled: Compiled, model: torch.nn.Module | None, x: Array, checked: int = 4) -> Original:
+    """What a program is judged against: the float graph, the original's outputs on ``x`` (N, T | 1, *shape), and the capture's evidence.
 
-    ``checked`` samples are compared with PyTorch population by population.
+    The original is the PyTorch model, ``checked`` samples of which are compared population by population; or, for a network that came
+    as a graph (``model`` None), that graph before any pass, in float64.
     """
+    if compiled.captured is None or model is None:
+        outputs = in_batches(compiled.source_graph, x)
+        return Original(float_graph=compiled.float_graph, outputs=outputs, capture=None, passes=compiled.passes)
     outs = predict(compiled.captured, model, x)
     record = check_capture(compiled.captured, model, x[:checked])
     return Original(
         float_graph=compiled.float_graph, outputs=dict(zip(compiled.float_graph.outputs, outs, strict=True)), capture=record.to_json(),
         passes=compiled.passes,
     )  # fmt: skip
+
+
+def in_batches(graph: Graph, x: Array, batch: int = 64) -> dict[str, Array]:
+    """Outputs of a float graph with one input, ``{label: (N, T, ...)}``."""
+    (source,) = graph.of(Input)
+    parts = [interpret(graph, {source.name: x[k : k + batch]}) for k in range(0, len(x), batch)]
+    return {label: np.concatenate([part[label] for part in parts]) for label in graph.outputs}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from snncompile.ledger import Decision
 from snncompile.mapping.schedule import Schedule
 from snncompile.quantize import QuantResult
 from snncompile.target import Target
@@ -18,6 +19,7 @@ class ImportedProgram:
     input_range  (low, high, grid) of the raw input values
     facts        what the manifest says about the source
     settings     how to import the same file again
+    decisions    what the file left open, and who decided it
     """
 
     name: str
@@ -30,6 +32,7 @@ class ImportedProgram:
     facts: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     passes: tuple[()] = ()
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def steps(self) -> int:

@@ -123,7 +123,8 @@ class Evidence:
                 continue
             valid = np.ones(fresh[key].shape, dtype=bool)
             if n.spiking or n.reset is Reset.SET:
-                flips = (fresh[n.name] > 0) != (self.values[n.name] > 0)
+                before, after = self.values[n.name], fresh[n.name]
+                flips = before != after if n.spiking else (before > 0) != (after > 0)
                 valid[:, 1:] = np.cumsum(flips, axis=1)[:, :-1] == 0
                 spikes += int(np.sum(flips & valid))
             error = relative(fresh[key], self.values[key], valid)
@@ -153,9 +154,9 @@ def _watched(graph: Graph) -> list[str]:
 
 
 def _packed(graph: Graph, ref: str, value: Array) -> Array:
-    """A recorded value; binary spikes in one byte each, which loses nothing."""
+    """A recorded value; spikes of which there is at most one in one byte each, which loses nothing."""
     op = graph.by_name.get(ref)
-    return value.astype(np.bool_) if isinstance(op, Neuron) and op.spiking else value
+    return value.astype(np.bool_) if isinstance(op, Neuron) and op.spiking and op.max_spikes == 1 else value
 
 
 def _output(label: str) -> str:

@@ -7,7 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
+from snncompile.ledger import Decision
 from snncompile.report.summary import table
+
+
+def ledger_lines(lines: Iterable[Decision]) -> list[str]:
+    """One numbered line a decision, in order."""
+    return [f"{k:>3}  {d}" for k, d in enumerate(lines, start=1)]
 
 
 def passes(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -30,4 +36,4 @@ def refusals(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(f"{r['name']} left '{x['node']}' as it is: {x['reason']}" for r in rows for x in r["refusals"]))
 
 
-__all__ = ["passes", "refusals"]
+__all__ = ["ledger_lines", "passes", "refusals"]

@@ -45,7 +45,7 @@ class Original:
 
     float_graph: Graph
     outputs: Mapping[str, Array]
-    capture: Mapping[str, Any]
+    capture: Mapping[str, Any] | None
     passes: tuple[PassRecord, ...]
 
 

@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from snncompile.backends.bundle.ledger import ledger
 from snncompile.ir.graph import Graph, port_of
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.population import ports
+from snncompile.ledger import Decision
 from snncompile.mapping.schedule import Schedule, Wire
 from snncompile.passes import PassRecord
 from snncompile.quantize import PopulationReport, QuantResult
@@ -38,6 +40,8 @@ class CompiledLike(Protocol):
     def readout(self) -> str: ...  # noqa: D102
     @property
     def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def decisions(self) -> Sequence[Decision]: ...  # noqa: D102
 
 
 def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -56,6 +60,7 @@ def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) ->
         "settings": dict(compiled.settings),
         "inputs": [_input(n, graph) for n in graph.of(IntInput)],
         "outputs": dict(graph.outputs),
+        "ledger": [d.to_json() for d in ledger(compiled.decisions, compiled.passes, compiled.result)],
         "passes": [pass_to_json(r) for r in compiled.passes],
         "populations": [_population(n, graph, reports[n.name]) for n in graph.of(IntNeuron)],
         "approximations": approximations(compiled),

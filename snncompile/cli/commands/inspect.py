@@ -16,7 +16,9 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
     "--stage", type=click.Choice(["captured", "folded", "integer"]), default=None,
     help="As read off PyTorch, after the passes, or as the chip computes. [default: integer for bundles, folded for models]",
 )  # fmt: skip
-@click.option("--ledger", is_flag=True, help="What each pass did, its measured error, and the rules that did not fire.")
+@click.option(
+    "--ledger", is_flag=True, help="Every decision between the file and the chip, what each pass did, and its rules that did not fire."
+)
 @click.option("--target", default="loihi2-sim", show_default=True, help="For --stage integer of a model.")
 @click.option("--data", type=FILE, metavar="FILE", help=".npz with x, for --stage integer of a model whose input range is not known.")
 @click.option("--input-range", type=Range(), help="Lowest and highest input value, and their grid.")

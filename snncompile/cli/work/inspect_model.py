@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from snncompile import pipeline
+from snncompile.backends.bundle.ledger import ledger
 from snncompile.backends.bundle.manifest import pass_to_json
 from snncompile.capture.capture import capture
+from snncompile.capture.load import LoadedGraph
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
+from snncompile.cli.work.inspect import Inspected
 from snncompile.ir.graph import Graph
+from snncompile.ledger import Decision
 
 if TYPE_CHECKING:
     from snncompile.cli.work.inspect import Request
 
 
-def stages(request: Request, progress: Progress) -> tuple[str, Graph, list[Mapping[str, Any]]]:
-    """The stage's name, its graph, and what each pass did on the way there."""
+def stages(request: Request, progress: Progress) -> Inspected:
+    """The stage, and how the network came to it."""
     with models.users_output_to_stderr():
         return _stages(request, progress)
 
 
-def _stages(request: Request, progress: Progress) -> tuple[str, Graph, list[Mapping[str, Any]]]:
+def _stages(request: Request, progress: Progress) -> Inspected:
     progress.phase("loading the model")
     loaded = request.load(request.path)
     stage = request.stage or "folded"
@@ -30,19 +33,27 @@ def _stages(request: Request, progress: Progress) -> tuple[str, Graph, list[Mapp
     known, _ = models.choose_range(loaded, request.input_range, data, None)
     samples = None if data is None else data.x[: models.CALIBRATION_SAMPLES]
     if stage == "integer":
-        compiled = pipeline.compile(
-            loaded.model, target=request.target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout,
-            calibration=samples, input_range=known, readout=loaded.readout, name=loaded.name, progress=progress.phase,
-        )  # fmt: skip
-        return stage, compiled.result.graph, [pass_to_json(r) for r in compiled.passes]
-    progress.phase("capturing the network by running it")
-    captured = capture(loaded.model, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, name=loaded.name)
-    graph, given = pipeline.describe_input(captured.graph, samples, known)
+        compiled = models.compile_loaded(
+            loaded, target=request.target, calibration=samples, input_range=known, readout=loaded.readout, progress=progress.phase
+        )
+        lines = ledger(compiled.decisions, compiled.passes, compiled.result)
+        return Inspected(stage, compiled.result.graph, tuple(lines), [pass_to_json(r) for r in compiled.passes])
+    captured, decisions = _captured(loaded, progress)
+    graph, given = pipeline.describe_input(captured, samples, known)
     if stage == "captured" and not request.ledger:
-        return stage, graph, []
+        return Inspected(stage, graph, decisions, [])
     progress.phase("folding")
     folded, records = pipeline.fold(graph, given)
-    return stage, graph if stage == "captured" else folded, [pass_to_json(r) for r in records]
+    lines = ledger(decisions, records, None)
+    return Inspected(stage, graph if stage == "captured" else folded, tuple(lines), [pass_to_json(r) for r in records])
+
+
+def _captured(loaded: models.Loaded, progress: Progress) -> tuple[Graph, tuple[Decision, ...]]:
+    if isinstance(loaded, LoadedGraph):
+        return loaded.imported.graph, loaded.imported.decisions
+    progress.phase("capturing the network by running it")
+    captured = capture(loaded.model, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, name=loaded.name)
+    return captured.graph, ()
 
 
 __all__ = ["stages"]

@@ -10,17 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from snncompile.capture.load import LoadedModel
+from snncompile import pipeline
+from snncompile.capture.load import LoadedGraph, LoadedModel
 from snncompile.cli import show
 from snncompile.cli.data import Data, check_range, load_data
-from snncompile.ir.graph import Graph
+from snncompile.cli.progress import Progress as Steps
+from snncompile.ir.graph import Array, Graph
 from snncompile.ir.linear_ops import Input
-from snncompile.pipeline import random_input
+from snncompile.pipeline import Compiled, Progress, Readout, random_input
+from snncompile.quantize import Options
+from snncompile.verify import Original
 
 CALIBRATION_SAMPLES = 64
 RANDOM_SAMPLES = 32
 DEFAULT_RANGE = (0.0, 1.0, 0.0)
 SIBLINGS = ("images.npz", "data.npz")
+Loaded = LoadedModel | LoadedGraph
 NO_DATA = Data(np.empty((0, 1)), None, "no data")
 
 
@@ -39,7 +44,7 @@ def sibling_data(path: Path | None) -> Path | None:
 
 
 def choose_range(
-    loaded: LoadedModel, chosen: tuple[float, float, float] | None, data: Data | None, calibration: Data | None
+    loaded: Loaded, chosen: tuple[float, float, float] | None, data: Data | None, calibration: Data | None
 ) -> tuple[tuple[float, float, float] | None, str | None]:
     """The input range and, where nobody knows it, a sentence about what is assumed."""
     known = chosen or loaded.input_range
@@ -56,7 +61,7 @@ def choose_range(
     return known, None
 
 
-def usable_data(path: Path | None, loaded: LoadedModel, *, strict: bool = True) -> Data | None:
+def usable_data(path: Path | None, loaded: Loaded, *, strict: bool = True) -> Data | None:
     """Samples for a network; with ``strict`` off (data found, not named) unfit data is no error but None."""
     if path is None:
         return None
@@ -74,18 +79,41 @@ def usable_data(path: Path | None, loaded: LoadedModel, *, strict: bool = True) 
         return None
 
 
+def compile_loaded(
+    loaded: Loaded, *, target: str, calibration: Array | None, input_range: tuple[float, float, float] | None, readout: Readout,
+    options: Options | None = None, progress: Progress | None = None,
+) -> Compiled:  # fmt: skip
+    """Compile what a file holds: a PyTorch model by running it, a graph as it is."""
+    if isinstance(loaded, LoadedGraph):
+        return pipeline.compile_graph(
+            loaded.imported.graph, target=target, calibration=calibration, input_range=input_range, options=options, readout=readout,
+            name=loaded.name, decisions=loaded.imported.decisions, progress=progress,
+        )  # fmt: skip
+    return pipeline.compile(
+        loaded.model, target=target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, calibration=calibration,
+        input_range=input_range, readout=readout, name=loaded.name, options=options, progress=progress,
+    )  # fmt: skip
+
+
+def original(compiled: Compiled, loaded: Loaded, x: Array, progress: Steps) -> Original:
+    """Run the network that the program is judged against."""
+    imported = isinstance(loaded, LoadedGraph)
+    progress.phase("running the imported network" if imported else "running the network in PyTorch")
+    return pipeline.original(compiled, None if isinstance(loaded, LoadedGraph) else loaded.model, x)
+
+
 def random_data(graph: Graph) -> Data:
     """Seeded random samples in the input's range; they say nothing about accuracy."""
     source = graph.of(Input)[0]
     return Data(np.asarray(random_input(source, graph.steps, RANDOM_SAMPLES)), None, f"{RANDOM_SAMPLES} seeded random samples")
 
 
-def facts(loaded: LoadedModel) -> dict[str, Any]:
+def facts(loaded: Loaded) -> dict[str, Any]:
     """What the manifest says about the source."""
     return {**loaded.facts, "sha256": loaded.source_sha256}
 
 
 __all__ = [
-    "CALIBRATION_SAMPLES", "NO_DATA", "choose_range", "facts", "random_data", "sibling_data", "usable_data",
+    "CALIBRATION_SAMPLES", "NO_DATA", "choose_range", "compile_loaded", "facts", "original", "random_data", "sibling_data", "usable_data",
     "users_output_to_stderr",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snncompile import files, pipeline
+from snncompile import files
 from snncompile.backends.bundle import Bundle, read_bundle
 from snncompile.cli import show
 from snncompile.cli.data import Data
@@ -73,16 +73,17 @@ def _original(request: Request, bundle: Bundle, data: Data, progress: Progress) 
     options = ModelOptions(
         arch=request.arch, arch_args=request.arch_args, input_shape=request.input_shape or tuple(settings["input_shape"]),
         steps=request.steps or settings["steps"], layout=request.layout or settings["layout"], trust_pickle=request.trust_pickle,
+        states=request.states, nir_dialect=request.nir_dialect, nir_set=request.nir_set,
     )  # fmt: skip
     loaded = options.load(request.against)
     recorded = bundle.manifest["source"].get("sha256")
     if recorded and loaded.source_sha256 and recorded != loaded.source_sha256:
         show.warn(f"{request.against} is not the file that this bundle was made from (its SHA-256 differs)")
     known = settings["input_range"]
-    compiled = pipeline.compile(
-        loaded.model, target=bundle.manifest["target"]["name"], input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout,
-        calibration=data.x[: models.CALIBRATION_SAMPLES], input_range=None if known is None else tuple(known), name=loaded.name,
-        readout=bundle.manifest["readout"], options=Options(**settings["options"]), progress=progress.phase,
+    compiled = models.compile_loaded(
+        loaded, target=bundle.manifest["target"]["name"], calibration=data.x[: models.CALIBRATION_SAMPLES],
+        input_range=None if known is None else tuple(known), readout=bundle.manifest["readout"], options=Options(**settings["options"]),
+        progress=progress.phase,
     )  # fmt: skip
     difference = _different(bundle.graph, compiled.result.graph)
     if difference is not None:
@@ -90,8 +91,7 @@ def _original(request: Request, bundle: Bundle, data: Data, progress: Progress) 
         raise fail(
             "SNN040", f"{request.bundle} was not made from {name}: {difference}", help="name the model that the bundle was exported from"
         )
-    progress.phase("running the network in PyTorch")
-    return pipeline.original(compiled, loaded.model, data.x)
+    return models.original(compiled, loaded, data.x, progress)
 
 
 def _different(ours: Graph, theirs: Graph) -> str | None:
