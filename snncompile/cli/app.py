@@ -17,10 +17,12 @@ import click
 
 from snncompile import __version__
 from snncompile.cli import show
+from snncompile.cli.commands.check import check
 from snncompile.cli.commands.convert import convert
 from snncompile.cli.commands.doctor import doctor
 from snncompile.cli.commands.export import export
 from snncompile.cli.commands.inspect import inspect
+from snncompile.cli.commands.learn import learn
 from snncompile.cli.commands.run import run
 from snncompile.cli.commands.targets import targets
 from snncompile.cli.commands.verify import verify
@@ -126,7 +128,7 @@ def cli(ctx: click.Context, quiet: bool) -> None:
     ctx.obj = {"quiet": quiet}
 
 
-for command in (export, verify, run, convert, inspect, targets, doctor):
+for command in (export, check, verify, run, learn, convert, inspect, targets, doctor):
     cli.add_command(command)
 
 __all__ = ["cli"]

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from snncompile.backends.bundle import files, tensors
+from snncompile.backends.bundle.ledger import measured
 from snncompile.backends.bundle.manifest import CompiledLike, describe, plain
 from snncompile.backends.bundle.read import Bundle, is_bundle, open_folder
 from snncompile.backends.lava.emit import write_runner
+from snncompile.backends.lava.learning_plan import add_learning
 from snncompile.backends.lava.plan import write_plan
 from snncompile.errors import InternalError, fail
-from snncompile.ir.graph import Array
+from snncompile.ir.graph import Array, Graph
 from snncompile.ir.text import to_text
+from snncompile.learning.program import LearningProgram
+from snncompile.mapping.schedule import Schedule
 
 
 class Draft:
@@ -27,19 +31,29 @@ class Draft:
         self.destination, self.folder = destination, folder
         self._manifest: dict[str, Any] = {}
 
-    def fill(self, compiled: CompiledLike, source: Mapping[str, Any] | None = None) -> Bundle:
+    def fill(self, compiled: CompiledLike, source: Mapping[str, Any] | None = None, learning: LearningProgram | None = None) -> Bundle:
         """Write program, tensors and runner; the bundle as a reader will see it, its folder being the draft's."""
+        facts = plain(describe(compiled, source))
+        return self._write(facts, compiled.result.graph, compiled.schedule, learning)
+
+    def refill(self, bundle: Bundle, graph: Graph) -> Bundle:
+        """Write ``bundle`` again with another graph of the same populations: learned weights."""
+        return self._write({**bundle.manifest, "verification": None}, graph, bundle.schedule, bundle.learning)
+
+    def _write(self, facts: dict[str, Any], graph: Graph, schedule: Schedule, learning: LearningProgram | None) -> Bundle:
         store = tensors.Folder(self.folder / "tensors")
         store.folder.mkdir()
-        text, arrays = to_text(compiled.result.graph)
+        text, arrays = to_text(graph)
         (self.folder / "graph.txt").write_text(text, encoding="utf-8", newline="\n")
-        self._manifest = plain(describe(compiled, source))
+        self._manifest = facts
+        if learning is not None:
+            self._manifest["learning"] = plain(learning.to_json())
         self._manifest["tensors"] = store.keep_all(arrays)
-        self._lava(compiled, store)
+        self._lava(graph, schedule, store, learning)
         self._manifest["files"] = {name: {} for name in files.contents(self.folder)}
         return open_folder(self.destination, self.folder, self._manifest)
 
-    def _lava(self, compiled: CompiledLike, store: tensors.Folder) -> None:
+    def _lava(self, graph: Graph, schedule: Schedule, store: tensors.Folder, learning: LearningProgram | None) -> None:
         lava = self.folder / "lava"
         lava.mkdir()
         write_runner(lava)
@@ -47,7 +61,9 @@ class Draft:
         def keep(key: str, array: Array) -> str:
             return f"../tensors/{store.keep(key, array)}"
 
-        write_plan(lava, compiled.result.graph, compiled.schedule, keep)
+        write_plan(lava, graph, schedule, keep)
+        if learning is not None:
+            add_learning(lava, learning)
 
     def seal(self, verification: Mapping[str, Any] | None = None, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Write the manifest and texts beside it (such as the report); returns the manifest."""
@@ -56,6 +72,10 @@ class Draft:
         for name, text in (extra or {}).items():
             (self.folder / name).write_text(text, encoding="utf-8", newline="\n")
         self._manifest["verification"] = None if verification is None else plain(verification)
+        self._manifest["ledger"] = [
+            *(row for row in self._manifest["ledger"] if row["stage"] != "verify"),
+            *(d.to_json() for d in measured(self._manifest["verification"])),
+        ]
         self._manifest["files"] = {name: files.digest(self.folder / name) for name in files.contents(self.folder)}
         (self.folder / files.MANIFEST).write_text(files.to_json(self._manifest), encoding="utf-8", newline="\n")
         return self._manifest

@@ -30,6 +30,15 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
 @click.option(
     "--lava-samples", type=click.IntRange(min=1), metavar="N", help="Samples to run on Lava. [default: at most 256, fewer if slow]"
 )
+@click.option("--learn", metavar="LAYER", help="Let this layer keep learning on the chip.")
+@click.option("--rule", default="ottt", show_default=True, metavar="NAME", help="What it learns by: ottt, sltt, osr or ndot.")
+@click.option(
+    "--learning-rate", type=float, default=0.01, show_default=True, metavar="ETA", help="Of plain SGD on the loss averaged over T."
+)
+@click.option("--loss", default="softmax", show_default=True, metavar="NAME", help="Error of the readout: softmax (cross-entropy) or mse.")
+@click.option("--trace-leak", type=float, metavar="L", help="Decay of the presynaptic trace per step. [default: the neurons' leak]")
+@click.option("--headroom", type=float, metavar="H", help="By how much the largest weight may grow. [default: tried on the data, or 1.5]")
+@click.option("--learning-seed", type=int, default=1, show_default=True, metavar="N", help="Seed of the stochastic rounding.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, metavar="SECONDS", help="Limit of the Lava run.")
 @model_options
 @json_option
@@ -45,6 +54,7 @@ def export(obj: dict[str, Any], /, model: Path | None, output: Path | None, **op
       snncompile export examples/mnist_ottt/model.pt --target loihi2-sim
       snncompile export weights.pt --arch nets.py:make --arch-args '{"width": 8}' \\
                  --input-shape 1,28,28 --steps 6 --data images.npz -o net.zip
+      snncompile export model.pt --learn classifier --rule ottt
     """
     from snncompile.cli.work import export as work  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from snncompile import files, pipeline
+from snncompile import files
 from snncompile.backends.bundle import Bundle, check_destination, open_draft
 from snncompile.backends.lava.interpreter import find_interpreter
 from snncompile.cli import show
@@ -17,10 +17,12 @@ from snncompile.cli.data import check_labels
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
 from snncompile.cli.work import netx
+from snncompile.cli.work.plastic import make_plastic
 from snncompile.cli.work.request import ModelOptions
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Graph
+from snncompile.learning.attach import LearnOptions
 from snncompile.quantize import Options
 from snncompile.report.html import render
 from snncompile.report.summary import print_export
@@ -51,6 +53,21 @@ class Request(ModelOptions):
     timeout: float
     as_json: bool
     quiet: bool
+    learn: str | None = None
+    rule: str = "ottt"
+    learning_rate: float = 0.01
+    loss: str = "softmax"
+    trace_leak: float | None = None
+    headroom: float | None = None
+    learning_seed: int = 1
+
+    @property
+    def learning(self) -> LearnOptions:
+        """What learns on the chip, and how."""
+        return LearnOptions(
+            layer=str(self.learn), rule=self.rule, rate=self.learning_rate, loss=self.loss, leak=self.trace_leak,
+            seed=self.learning_seed,
+        )  # fmt: skip
 
     @property
     def quantiser(self) -> Options:
@@ -130,18 +147,20 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     known, assumed = models.choose_range(loaded, request.input_range, data, calibration)
     readout: Readout = request.readout or loaded.readout
     samples = (calibration or data or models.NO_DATA).first(models.CALIBRATION_SAMPLES)
-    compiled = pipeline.compile(
-        loaded.model, target=request.target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout,
-        calibration=samples.x if len(samples) else None, input_range=known, readout=readout, name=loaded.name,
+    compiled = models.compile_loaded(
+        loaded, target=request.target, calibration=samples.x if len(samples) else None, input_range=known, readout=readout,
         options=request.quantiser, progress=progress.phase,
     )  # fmt: skip
-    measured = data or models.random_data(compiled.captured.graph)
+    measured = data or models.random_data(compiled.source_graph)
     check_labels(measured, _outputs(compiled.float_graph))
+    learning = None
+    if request.learn is not None:
+        progress.phase(f"making '{request.learn}' plastic")
+        compiled, learning = make_plastic(compiled, request.learning, request.headroom, data, progress)
     with open_draft(destination) as draft:
         progress.phase("writing the program")
-        bundle = draft.fill(compiled, models.facts(loaded))
-        progress.phase("running the network in PyTorch")
-        judged = pipeline.original(compiled, loaded.model, measured.x)
+        bundle = draft.fill(compiled, models.facts(loaded), learning)
+        judged = models.original(compiled, loaded, measured.x, progress)
         count = request.lava_samples or min(len(measured), LAVA_SAMPLES, affordable(bundle, request.timeout))
         found = check(
             bundle, measured, original=judged, backends=backends, samples=count, timeout=request.timeout, readout=readout, progress=progress

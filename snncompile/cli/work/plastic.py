@@ -12,8 +12,9 @@ from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
 from snncompile.errors import fail
 from snncompile.ir import reference
-from snncompile.ir.graph import Array
+from snncompile.ir.graph import Array, Graph
 from snncompile.learning import attach
+from snncompile.learning.float_rule import learn_float
 from snncompile.learning.program import LearningProgram
 from snncompile.pipeline import Compiled
 from snncompile.verify import default_input
@@ -21,12 +22,33 @@ from snncompile.verify.dynamics import input_values
 
 BATCH = 32
 HELD_OUT = 4
+TRIAL, SPARE = 512, 1.25
 
 
-def make_plastic(compiled: Compiled, options: attach.LearnOptions) -> tuple[Compiled, LearningProgram]:
-    """The compiled network with a layer that learns."""
-    made = attach.make_plastic(compiled.result, compiled.float_graph, compiled.source_graph, compiled.target, options)
+def make_plastic(
+    compiled: Compiled, options: attach.LearnOptions, headroom: float | None, data: Data | None, progress: Progress
+) -> tuple[Compiled, LearningProgram]:
+    """The compiled network with a layer that learns.
+
+    Without a ``headroom``, the float rule is run on labelled data (at most 512 samples), and the largest weight that it reaches, and a
+    quarter more, is what the chip's weights can hold; without such data it is ``LearnOptions``' default.
+    """
+    if headroom is not None:
+        options = replace(options, headroom=headroom)
+    made = _made(compiled, options)
+    if headroom is None and data is not None and data.y is not None:
+        progress.phase("trying the float rule for the range of the weights")
+        program, graph = made.program, made.result.graph
+        taught = seen(graph, program.source, data.first(TRIAL), progress)
+        start = (program.chip_weights(graph) * program.lsb).astype(np.float64)
+        reached = learn_float(program, graph, taught.spikes, taught.labels, start)
+        growth = float(np.abs(reached).max() / max(np.abs(start).max(), 1e-30))
+        made = _made(compiled, replace(options, headroom=max(1.0, SPARE * growth)))
     return replace(compiled, result=made.result, schedule=made.schedule), made.program
+
+
+def _made(compiled: Compiled, options: attach.LearnOptions) -> attach.Plastic:
+    return attach.make_plastic(compiled.result, compiled.float_graph, compiled.source_graph, compiled.target, options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +65,7 @@ class Features:
 
 
 def learning_of(bundle: Bundle) -> LearningProgram:
-    """The learning program of a bundle; SNN041 if nothing in it learns."""
+    """The learning program of a bundle; SNN042 if nothing in it learns."""
     if bundle.learning is None:
         raise fail("SNN042", f"nothing in {bundle.path} learns", help="export it with --learn LAYER --rule ottt")
     return bundle.learning
@@ -51,15 +73,19 @@ def learning_of(bundle: Bundle) -> LearningProgram:
 
 def features(bundle: Bundle, data: Data, progress: Progress) -> Features:
     """Run the frozen part of the network on labelled samples; SNN043 without labels."""
+    progress.phase("running the frozen layers")
+    return seen(bundle.graph, learning_of(bundle).source, data, progress)
+
+
+def seen(graph: Graph, source: str, data: Data, progress: Progress) -> Features:
+    """What population ``source`` sends in labelled samples."""
     if data.y is None:
         raise fail("SNN043", f"{data.source} has no labels to learn from", help="add an array y with one class number per sample")
-    program = learning_of(bundle)
-    payloads = input_values(bundle.graph, default_input(bundle.graph, data.x))
-    progress.phase("running the frozen layers")
+    payloads = input_values(graph, default_input(graph, data.x))
     parts = []
     for start in range(0, len(data), BATCH):
         chunk = {k: v[start : start + BATCH] for k, v in payloads.items()}
-        sent = reference.run(bundle.graph, chunk, record=[program.source], batch=BATCH)[program.source]
+        sent = reference.run(graph, chunk, record=[source], batch=BATCH)[source]
         parts.append(sent.reshape(*sent.shape[:2], -1).astype(np.uint8))
         progress.count(min(start + BATCH, len(data)), len(data))
     return Features(payloads, np.concatenate(parts), data.y)

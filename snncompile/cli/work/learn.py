@@ -1,0 +1,97 @@
+"""``learn``: a stream through the plastic layer, and what it learned as a bundle."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from snncompile import files
+from snncompile.backends.bundle import Bundle, check_destination, open_draft, read_bundle
+from snncompile.backends.lava.backend import run_plan
+from snncompile.cli import show
+from snncompile.cli.progress import Progress
+from snncompile.cli.work.plastic import Features, features, learning_of
+from snncompile.cli.work.request import bundle_data
+from snncompile.ir.graph import Array, Graph, Op
+from snncompile.ir.linear_ops import Linear
+from snncompile.learning.stream import learn
+from snncompile.learning.widths import Widths
+from snncompile.numerics import half_even
+from snncompile.report.html import render
+from snncompile.report.summary import facts, put
+from snncompile.report.words import count, percent
+from snncompile.target import Target, load_target
+from snncompile.verify.readout import accuracy, decide
+
+
+def learn_bundle(*, bundle: Path, data: Path, output: Path, backend: str, timeout: float, as_json: bool, quiet: bool) -> int:
+    """Run the command; the exit status."""
+    started = time.monotonic()
+    files.check_file(data)
+    check_destination(output)
+    with Progress(quiet=quiet) as progress:
+        progress.phase("reading the bundle")
+        source = read_bundle(bundle)
+        learning_of(source)
+        samples = bundle_data(source, data)
+        taught = features(source, samples, progress)
+        target = load_target(source.manifest["target"]["name"])
+        weights, outputs = _run(source, taught, target, backend, timeout, progress)
+        graph, rounded = learned_graph(source, weights[-1], target)
+        with open_draft(output) as draft:
+            progress.phase("writing the learned bundle")
+            draft.refill(source, graph)
+            learned = {"samples": len(samples), "sha256": samples.sha256, "backend": backend, "odd_weights_rounded": rounded}
+            draft.note(learned=[*source.manifest["settings"].get("learned", []), learned])
+            draft.seal(None, {"report.html": render(draft.seal(None))})
+            draft.publish()
+    moved = int(np.count_nonzero(weights[-1] != weights[0]))
+    right = accuracy(decide(outputs, source.manifest["readout"]), taught.labels)
+    outcome = {
+        "ok": True, "bundle": str(output), "samples": len(samples), "backend": backend, "synapses": int(weights[-1].size),
+        "synapses_changed": moved, "odd_weights_rounded": rounded, "accuracy_while_learning": right,
+        "seconds": round(time.monotonic() - started, 2),
+    }  # fmt: skip
+    if as_json:
+        show.json_line(outcome)
+    else:
+        put(facts([
+            ("learned", f"{count(moved)} of {count(weights[-1].size)} synapses changed over {count(len(samples))} samples, on {backend}"),
+            ("accuracy", f"{percent(right or 0.0)} of the samples were right when they came"),
+            ("saved", f"{output}; {count(rounded)} weights were odd and lost their lowest bit, which only learning sets"),
+        ]))  # fmt: skip
+    return 0
+
+
+def _run(bundle: Bundle, taught: Features, target: Target, backend: str, timeout: float, progress: Progress) -> tuple[Array, Array]:
+    """Chip weights after every sample (N + 1, post, pre), and the readout's payloads (N, T, post)."""
+    program = learning_of(bundle)
+    progress.phase(f"learning on {'Lava' if backend == 'lava' else 'the integer engine'}")
+    if backend == "reference":
+        ours = learn(program, bundle.graph, bundle.schedule, Widths.of(target), taught.spikes, taught.labels, progress=progress.count)
+        return ours.weights, ours.logits
+    traces = run_plan(
+        bundle.plan_folder, taught.payloads, timeout_s=timeout, progress=progress.count, preparing=progress.phase, targets=taught.labels
+    )
+    assert traces.learned is not None
+    return traces.learned.weights, np.asarray(traces[program.population].payload)
+
+
+def learned_graph(bundle: Bundle, weights: Array, target: Target) -> tuple[Graph, int]:
+    """The bundle's graph with learned chip weights, and how many of them were odd.
+
+    The chip is loaded with even weights (8 bits and a sign); the lowest bit is set by learning alone, so it is rounded away, to even.
+    """
+    program = learning_of(bundle)
+    q = np.clip(half_even(weights.astype(np.int64) / 2), target.weight.low, target.weight.high).astype(np.int64)
+
+    def change(op: Op) -> Op:
+        return replace(op, weight=q) if isinstance(op, Linear) and op.name == program.synapse else op
+
+    return bundle.graph.map_nodes(change), int(np.count_nonzero(weights % 2))
+
+
+__all__ = ["learn_bundle", "learned_graph"]
