@@ -146,7 +146,7 @@ def sltt_resnet(
 @register_network("sltt_vgg")
 def sltt_vgg(
     *,
-    config: Sequence[int | str] = (64, 128, "A", 256, 256, "A", 512, 512, "A", 512, 512, "A"),
+    config: Sequence[int | str] = (64, "A", 128, "A", 256, 256, "A", 512, 512, "A", 512, 512, "A"),
     in_channels: int = 2,
     num_classes: int = 10,
     input_size: Sequence[int] = (48, 48),
