@@ -24,8 +24,9 @@ def _reshape(node: Node, x: Tensor, shape: Tensor | None = None) -> Tensor:
 
 @operator("Flatten")
 def _flatten(node: Node, x: Tensor) -> Tensor:
-    axis = node.get("axis", 1) % (x.dim() + 1) if node.get("axis", 1) < 0 else node.get("axis", 1)
-    return x.reshape(math.prod(x.shape[:axis]), -1) if x.numel() else x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+    axis = node.get("axis", 1)
+    cut = axis + x.dim() if axis < 0 else axis
+    return x.reshape(math.prod(x.shape[:cut]), math.prod(x.shape[cut:]))
 
 
 @operator("Transpose")
@@ -37,7 +38,9 @@ def _transpose(node: Node, x: Tensor) -> Tensor:
 def _squeeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
     chosen = numbers(axes) or node.get("axes", [])
     dims = {a % x.dim() for a in chosen} if chosen else {k for k, n in enumerate(x.shape) if n == 1}
-    return x.reshape([n for k, n in enumerate(x.shape) if k not in dims])
+    for axis in sorted(dims, reverse=True):
+        x = x.squeeze(axis)
+    return x
 
 
 @operator("Unsqueeze", static=(1,))
@@ -59,8 +62,9 @@ def _split(node: Node, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, 
     """Sizes are an attribute first, an input later; without them the parts are equal, the last one smaller where it does not divide."""
     axis, count = node.get("axis", 0), len(node.outputs)
     given = numbers(sizes) or node.get("split")
-    parts = given or -(-x.shape[axis] // count)
-    return tuple(torch.split(x, parts, dim=axis))
+    if given and len(set(given)) == 1 and sum(given) == x.shape[axis]:
+        given = given[0]
+    return tuple(torch.split(x, given or -(-x.shape[axis] // count), dim=axis))
 
 
 @operator("Slice", static=(1, 2, 3, 4))
