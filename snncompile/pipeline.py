@@ -10,6 +10,7 @@ import numpy as np
 
 from snncompile.capture.capture import Captured, capture
 from snncompile.capture.check import check_capture, predict
+from snncompile.capture.stand_ins import stand_ins
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.interpret import interpret
@@ -39,6 +40,7 @@ class Compiled:
     schedule      hardware time of every population                 settings     how to capture the same model again
     captured      how it was read off PyTorch; None for a network that came as a graph
     decisions     what the user's file left open, and who decided it: the beginning of the ledger
+    stand_ins     what the network's own modules say that they approximate
     """
 
     name: str
@@ -52,6 +54,7 @@ class Compiled:
     settings: Mapping[str, Any] = field(default_factory=dict)
     captured: Captured | None = None
     decisions: tuple[Decision, ...] = ()
+    stand_ins: tuple[Mapping[str, Any], ...] = ()
 
     def graphs(self) -> dict[str, Graph]:
         """The network at every stage."""
@@ -93,7 +96,8 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     compiled = compile_graph(
         graph, target=target, calibration=samples, input_range=input_range, options=options, readout=readout, name=name, progress=progress
     )
-    return replace(compiled, captured=captured, settings={**compiled.settings, "input_shape": list(input_shape), "layout": layout})
+    settings = {**compiled.settings, "input_shape": list(input_shape), "layout": layout}
+    return replace(compiled, captured=captured, settings=settings, stand_ins=stand_ins(model))
 
 
 def compile_graph(

@@ -20,6 +20,7 @@ class ImportedProgram:
     facts        what the manifest says about the source
     settings     how to import the same file again
     decisions    what the file left open, and who decided it
+    stand_ins    what the network's modules say that they approximate: a file says nothing
     """
 
     name: str
@@ -33,6 +34,7 @@ class ImportedProgram:
     settings: Mapping[str, Any] = field(default_factory=dict)
     passes: tuple[()] = ()
     decisions: tuple[Decision, ...] = ()
+    stand_ins: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def steps(self) -> int:

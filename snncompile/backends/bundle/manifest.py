@@ -42,6 +42,8 @@ class CompiledLike(Protocol):
     def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
     @property
     def decisions(self) -> Sequence[Decision]: ...  # noqa: D102
+    @property
+    def stand_ins(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
 
 
 def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -70,8 +72,8 @@ def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) ->
 
 
 def approximations(compiled: CompiledLike) -> list[dict[str, Any]]:
-    """Every way in which the program differs from the trained network, with its measured size."""
-    graph, rows = compiled.result.graph, []
+    """Every way in which the program differs from the trained network, with its measured size; first what the network itself declares."""
+    graph, rows = compiled.result.graph, [dict(row) for row in compiled.stand_ins]
     for p in compiled.result.populations:
         if p.weight_error > 0:
             what = f"weights rounded to {p.weight_bits} bits"
