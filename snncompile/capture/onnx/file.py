@@ -89,22 +89,15 @@ def _load(path: Path) -> ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
         return onnx.inliner.inline_local_functions(model) if model.functions else model
-    except (OSError, MemoryError) as e:
-        raise fail("SNN170", f"{path} cannot be read: {getattr(e, 'strerror', None) or e}", help=_beside(path)) from e
-    except Exception as e:  # protobuf and checker raise a dozen kinds
-        text = str(e).strip().splitlines()
-        reason = text[0] if text else type(e).__name__
+    except MemoryError:
+        raise
+    except Exception as e:  # protobuf, the checker and the loader of weights raise a dozen kinds
+        reason = " ".join(str(e).split())[:200] or type(e).__name__
+        if "stored in" in reason or "external data" in reason.lower() or isinstance(e, FileNotFoundError):
+            way_out = "PyTorch writes large weights into a file of their own, NAME.onnx.data: put it beside the model"
+            raise fail("SNN170", f"{path} has its weights in another file, which cannot be read", notes=[reason], help=way_out) from e
         what = "is not an ONNX file, or a damaged one" if "pars" in reason.lower() or "decod" in reason.lower() else "is no valid ONNX file"
-        raise fail("SNN170", f"{path} {what}", notes=[reason[:300]], help=_beside(path) or "export or copy it again") from e
-
-
-def _beside(path: Path) -> str | None:
-    """Large weights lie in a file of their own."""
-    return (
-        f"its weights lie in another file, which must be beside it: {path.name}.data"
-        if not path.with_name(f"{path.name}.data").exists()
-        else None
-    )
+        raise fail("SNN170", f"{path} {what}", notes=[reason], help="export or copy it again") from e
 
 
 def _node(proto: NodeProto, number: int, opset: int, path: Path) -> Node:

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_programs import Maker, neuron, payloads, program, source, whole
 
-from snncompile.backends.onnx import runtime
 from snncompile.backends.onnx.model import step_model
 from snncompile.backends.onnx.runtime import Stepper, import_runtime, run_onnx
 from snncompile.backends.onnx.synapses import FLOAT32, plan_digits
-from snncompile.errors import CompileError, InternalError
+from snncompile.errors import InternalError
 from snncompile.ir import reference
 from snncompile.ir.linear_ops import Conv2d, Delay, Diagonal, Linear
 from snncompile.ir.neuron import Reset
@@ -217,13 +216,3 @@ def test_many_samples_run_in_batches_and_tell_how_far_they_are():
     graph = looped()
     assert assert_same_bits(graph, payloads(graph, 0, samples=5), batch=2, progress=lambda done, of: seen.append((done, of)))
     assert seen == [(2, 5), (4, 5), (5, 5)]
-
-
-def test_a_missing_runtime_is_said_with_the_way_out(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(CompileError) as caught:
-        runtime.import_runtime()
-    assert str(caught.value) == (
-        "error[SNN520]: ONNX Runtime is not installed\n"
-        "  help: install it beside snncompile: uv pip install onnxruntime, or snncompile[onnxruntime]"
-    )

@@ -55,7 +55,8 @@ def every_field():
     n = neuron(
         "n", ("ring",),
         reset=Reset.SET, reset_keep=whole(1024), reset_value=whole(-1), v_min=whole(-9), alpha=whole(2048),
-        late_current=True, gain=whole(3), gain_shift=whole(1), max_spikes=3, spike_step=whole(4), adapt_decay=whole(2048), adapt_jump=whole(2),
+        late_current=True, gain=whole(3), gain_shift=whole(1), max_spikes=3, spike_step=whole(4), adapt_decay=whole(2048),
+        adapt_jump=whole(2),
     )  # fmt: skip
     return program(source(2), Linear(name="w", inputs=("x",), weight=np.eye(2, dtype=np.int64)), back, ring, n)
 
