@@ -15,11 +15,12 @@ from snncompile.version import VERSION
 
 if TYPE_CHECKING:
     from snncompile.capture.nir import import_nir
+    from snncompile.checking import check
     from snncompile.pipeline import Compiled, compile, compile_graph  # noqa: A004 - the verb users look for
 
 __version__ = VERSION
-__all__ = ["Compiled", "compile", "compile_graph", "import_nir"]
-HOMES = {"import_nir": "snncompile.capture.nir"}
+__all__ = ["Compiled", "check", "compile", "compile_graph", "import_nir"]
+HOMES = {"check": "snncompile.checking", "import_nir": "snncompile.capture.nir"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from snncompile.capture.capture import Captured, capture
 from snncompile.capture.check import check_capture, predict
 from snncompile.capture.stand_ins import stand_ins
+from snncompile.capture.driver import Layout
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.interpret import interpret
@@ -25,7 +26,6 @@ from snncompile.verify import Original
 if TYPE_CHECKING:
     import torch
 
-Layout = Literal["step", "TB", "BT"]
 Readout = Literal["sum", "mean", "last"]
 Progress = Callable[[str], None]
 PROBES = 2

@@ -13,12 +13,13 @@ from snncompile.capture.driver import Driver, Inputs, Layout, run
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
 from snncompile.capture.fold import check_replay, fold, normalise, reduce, replay
+from snncompile.capture.population import Population
 from snncompile.capture.pristine import as_module, is_half, precision
-from snncompile.capture.recognise import Population, recognise
+from snncompile.capture.recognise import recognise
 from snncompile.capture.roll import Rolled, execute_rolled, roll
 from snncompile.capture.trace import trace
 from snncompile.capture.unmerge import unmerge
-from snncompile.errors import CompileError, InternalError, fail
+from snncompile.errors import CompileError, Diagnostic, InternalError, fail
 from snncompile.ir.graph import Graph, Shape
 from snncompile.ledger import Decision
 
@@ -68,7 +69,9 @@ def _capture(model: torch.nn.Module, input_shape: InputShape, steps: int, layout
     """Trace, roll, recognise, emit."""
     if steps < 1:
         raise fail("SNN101", f"--steps is {steps}; a network runs at least one step")
-    finite(model)
+    damaged = not_finite(model)
+    if damaged:
+        raise CompileError(damaged)
     inputs = named_inputs(model, input_shape)
     keywords = tuple(inputs) if isinstance(input_shape, Mapping) else ()
     xs = sample_inputs(model, inputs, max(steps, LONG))
@@ -153,11 +156,13 @@ def sample_inputs(model: torch.nn.Module, inputs: Mapping[str, Shape], steps: in
     return tuple(torch.rand((steps, 1, *shape), generator=generator).to(dtype) for shape in inputs.values())
 
 
-def finite(model: torch.nn.Module) -> None:
-    """Refuse weights that are no numbers, before they spoil every comparison."""
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise fail("SNN125", f"'{name}' holds NaN or infinity", help="the training diverged, or the checkpoint is damaged")
+def not_finite(model: torch.nn.Module) -> list[Diagnostic]:
+    """Weights that are no numbers, which would spoil every comparison."""
+    return [
+        Diagnostic("SNN125", f"'{name}' holds NaN or infinity", help="the training diverged, or the checkpoint is damaged")
+        for name, value in (*model.named_parameters(), *model.named_buffers())
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
 
 
 def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Found:

@@ -17,7 +17,8 @@ import torch
 
 from snncompile.capture.expressions import Expressions, base, strip
 from snncompile.capture.layers import LAYERS, MOVES, Layer, moved_index
-from snncompile.capture.recognise import NotNormal, Population, filter_population
+from snncompile.capture.membrane import filter_population
+from snncompile.capture.population import NotNormal, Population
 from snncompile.capture.roll import PerStep, Prev, Rolled
 from snncompile.capture.trace import Raw, Ref
 from snncompile.errors import CompileError, InternalError, fail
@@ -44,7 +45,7 @@ class Builder:
 
     def build(self, labels: list[str]) -> Graph:
         """The graph whose outputs are the rolled step's outputs, under these labels."""
-        outputs = {label: self.value(node) for label, node in zip(labels, self.rolled.outputs, strict=True)}
+        outputs = self.outputs(labels)
         while self.pending:  # inputs of delays, which may point forward
             delay, node = self.pending.pop()
             op = self.ops[delay]
@@ -54,6 +55,10 @@ class Builder:
         graph = prune(Graph(name=self.name, dialect=Dialect.FLOAT, nodes=nodes, outputs=outputs, steps=self.steps))
         validate(graph)
         return graph
+
+    def outputs(self, labels: list[str]) -> dict[str, str]:
+        """References of the outputs by label."""
+        return {label: self.value(node) for label, node in zip(labels, self.rolled.outputs, strict=True)}
 
     def shape(self, node: str) -> Shape:
         """A node's shape without batch and time axes."""
@@ -139,6 +144,8 @@ class Builder:
             self.ops[name] = Neuron(
                 name=name, inputs=(currents,), loc=raw.loc, fire=p.fire, reset=p.reset, leak=p.leak, gain=gain, bias=p.bias,
                 theta=p.theta, reset_amount=p.reset_amount, reset_value=p.reset_value, v_init=p.v_init, grid=p.grid, levels=p.levels,
+                max_spikes=p.max_spikes, reset_keep=p.reset_keep, v_min=p.v_min, adapt_decay=p.adapt_decay, adapt_jump=p.adapt_jump,
+                adapt_reset=p.adapt_reset,
             )  # fmt: skip
         port, factor, shift = p.ports[node]
         ref = f"{name}.{port}" if port else name

@@ -177,6 +177,10 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
             alias[raw.name] = raw.args[0]
             continue
         raw = _single(_item(raw, nodes))
+        same = _unchanged(raw, nodes)
+        if same is not None:
+            alias[raw.name] = same
+            continue
         if raw.op in ("view.default", "_unsafe_view.default"):  # copies into contiguous memory are identities here
             raw = replace(raw, function=torch.reshape)
         if _is_identity(raw, value, values):
@@ -206,6 +210,18 @@ def _item(raw: Raw, nodes: Mapping[str, Raw]) -> Raw:
     if not source.op.startswith(("unbind", "split", "chunk")):
         return raw
     return replace(raw, op="select.item", args=source.args, kwargs=source.kwargs, function=lambda *a, **kw: source.function(*a, **kw)[k])
+
+
+def _unchanged(raw: Raw, nodes: Mapping[str, Raw]) -> Any:
+    """The argument that a power of 1 or sign(x) * relu(abs(x)) leaves as it is (PyTorch's lp_pool2d); None for anything else."""
+    if raw.op.startswith("pow.") and isinstance(raw.args[1], (int, float)) and raw.args[1] == 1:
+        return raw.args[0]
+    if not raw.op.startswith("mul.") or not all(isinstance(a, Ref) and a.name in nodes for a in raw.args[:2]):
+        return None
+    sign, size = (nodes[a.name] for a in raw.args[:2])
+    inner = nodes.get(size.args[0].name) if size.op.startswith("relu") and isinstance(size.args[0], Ref) else None
+    whole = sign.op.startswith("sign.") and inner is not None and inner.op.startswith("abs.") and inner.args[0] == sign.args[0]
+    return sign.args[0] if whole else None
 
 
 def _single(raw: Raw) -> Raw:

@@ -28,7 +28,7 @@ def dequantise(graph: Graph, result: QuantResult) -> Graph:
             raise InternalError(f"'{n.name}' is no population of the integer graph")
         shape = graph.shape(n.name)
         bias, gain = whole.bias * whole.v_scale, n.gain
-        if whole.gain is not None and whole.gain_shift is not None:
+        if whole.gain is not None and whole.gain_shift is not None and whole.i_scale is not None:
             gain = np.asarray(whole.gain * 2.0**-whole.gain_shift * whole.v_scale / whole.i_scale)
         for p, e in zip(ports(result.graph, whole), whole.exponents, strict=True):
             source = p.source

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from user_project import FOREIGN, snn
 
-COMMANDS = ("export", "verify", "run", "convert", "inspect", "targets", "doctor")
+COMMANDS = ("export", "check", "verify", "run", "convert", "inspect", "targets", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -35,6 +35,19 @@ def test_export_prints_the_summary(here):
     assert "capturing the network by running it ..." in answer.err
     assert (here / "weights.snn" / "report.html").is_file()
     assert all(line == line.rstrip() for line in answer.out.splitlines())
+
+
+def test_check_prints_verdicts_and_its_status_says_whether_anything_is_in_the_way(here):
+    answer = snn("check", "weights.pt", *FOREIGN, "--data", "data.npz")
+    assert answer.status == 0, answer.err
+    assert re.search(r"lif +neuron +custom neuron program", answer.out)
+    assert "nothing is in the way: the network compiles for loihi2-sim" in answer.out
+    rows = json.loads(snn("check", "weights.pt", *FOREIGN, "--json").out)
+    assert rows["ok"]
+    assert rows["diagnostics"] == []
+    wrong = snn("check", "weights.pt", *FOREIGN, "--input-shape", "3", "--json")
+    assert wrong.status == 1
+    assert [d["code"] for d in json.loads(wrong.out)["diagnostics"]] == ["SNN113"]
 
 
 def test_two_exports_are_the_same_bytes(here):
