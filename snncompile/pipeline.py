@@ -10,8 +10,8 @@ import numpy as np
 
 from snncompile.capture.capture import Captured, capture
 from snncompile.capture.check import check_capture, predict
-from snncompile.capture.stand_ins import stand_ins
 from snncompile.capture.driver import Layout
+from snncompile.capture.stand_ins import stand_ins
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.interpret import interpret
