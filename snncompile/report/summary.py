@@ -114,7 +114,7 @@ def print_export(manifest: Json, found: Json, outcome: Json) -> None:
         rows.append(("lava", "not run"))
     rows += [(p["name"], f"not exact: {p['reason']}") for p in manifest["populations"] if not p["exact"]]
     if source.get("kind") == "lava-dl .net":
-        rows += [tuple(note.split(": ", 1)) if ": " in note[:12] else ("note", note) for note in manifest["notes"]]
+        rows.append(("meaning", f"{len(manifest['ledger'])} decisions: snncompile inspect {outcome['bundle']} --ledger"))
     interval = schedule["initiation_interval"]
     every = "hardware step" if interval == 1 else f"{interval} hardware steps"
     rows.append(("schedule", f"{schedule['total_hops']} hops from input to output, one model step every {every}"))

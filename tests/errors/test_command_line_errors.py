@@ -544,6 +544,18 @@ def _(folder):
     return ("convert", "net.snn", "-o", "net.tflite")
 
 
+@case(
+    "SNN154",
+    """
+error[SNN154]: net.net holds integers, for which --weight-bits, --input-bits or --exact means nothing
+  help: leave --weight-bits, --input-bits or --exact out
+""",
+)
+def _(folder):
+    (folder / "net.net").write_bytes(b"")
+    return ("export", "net.net", "--weight-bits", "4", "--no-lava", "-o", "other.snn")
+
+
 ELSEWHERE = {
     "SNN009": "test_too_little_memory_is_said_plainly",
     "SNN041": "test_lava_cannot_give_a_membrane_before_reset",

@@ -9,7 +9,7 @@ import numpy as np
 from snncompile.backends.bundle import Bundle
 from snncompile.cli.data import Data, check_range, load_data
 from snncompile.cli.work.request import ModelOptions
-from snncompile.errors import fail
+from snncompile.errors import CompileError, fail
 from snncompile.importers.netx import Wishes, is_net, load_net
 from snncompile.importers.program import ImportedProgram
 from snncompile.ir.graph import Graph
@@ -69,13 +69,19 @@ def check_same(bundle: Bundle, path: Path, options: ModelOptions) -> None:
         arch=options.arch, arch_args=options.arch_args, layout=options.layout, trust_pickle=options.trust_pickle,
         steps=options.steps or settings["steps"], input_shape=options.input_shape or tuple(settings["input_shape"]),
     )  # fmt: skip
-    program = load(
-        path, again, target=bundle.manifest["target"]["name"], input_range=None if known is None else tuple(known),
-        readout=bundle.manifest["readout"],
-    )  # fmt: skip
+    way_out = "name the file that the bundle was exported from"
+    try:
+        program = load(
+            path, again, target=bundle.manifest["target"]["name"], input_range=None if known is None else tuple(known),
+            readout=bundle.manifest["readout"],
+        )  # fmt: skip
+    except CompileError as e:
+        if e.code == "SNN154":
+            raise
+        notes = [e.diagnostics[0].message]
+        raise fail("SNN040", f"{bundle.path} was not made from {path}, which does not fit its settings", notes=notes, help=way_out) from e
     difference = _difference(bundle.graph, program.result.graph)
     if difference is not None:
-        way_out = "name the file that the bundle was exported from"
         raise fail("SNN040", f"{bundle.path} was not made from {path}: {difference}", help=way_out)
 
 

@@ -27,6 +27,7 @@ from snncompile.ir.graph import Array, Op, Shape
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Conv2d, Delay, Diagonal, Gather, Linear
 from snncompile.ir.neuron import Reset
+from snncompile.ledger import Decision
 from snncompile.numerics import Interval
 from snncompile.quantize.payload import Payload, Synapse, accumulator_bound, connections
 from snncompile.target import Target
@@ -63,7 +64,7 @@ class Builder:
     steps: int
     nodes: list[Op] = field(default_factory=list)
     proved: list[Proved] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     last: str = ""
     payload: Payload | None = None
 
@@ -200,17 +201,19 @@ class Builder:
         return ref
 
     def _note_netx(self, layer: Layer) -> None:
+        """Where netx itself, or lava-dl, would run these integers differently."""
         assert layer.weight is not None
         theirs = as_netx_runs_them(layer.weight)
-        if theirs is None:
-            self.notes.append(f"'{layer.where}/weight': netx itself cannot load these weights; they are taken as they are")
-        elif np.any(theirs != layer.weight):
-            worst = int(np.abs(theirs - layer.weight).max())
-            found = f"netx itself would change these weights by up to {worst} to fit its choice of bits"
-            self.notes.append(f"'{layer.where}/weight': {found}; they are taken as they are")
+        if theirs is None or np.any(theirs != layer.weight):
+            change = "cannot load them" if theirs is None else f"would change them by up to {int(np.abs(theirs - layer.weight).max())}"
+            self._decide(layer, "weight", "taken as they are", f"netx itself {change}, to fit its choice of weight bits")
         if layer.delay is not None and layer.bias is not None and np.any(layer.delay) and np.any(layer.bias):
-            found = "with a bias, netx's delays (of a neuron's inputs, taken here) differ from lava-dl's (of its spikes)"
-            self.notes.append(f"'{layer.where}/delay': {found}")
+            why = "netx delays what a neuron receives; lava-dl delayed what it sends, which differs where there is a bias"
+            self._decide(layer, "delay", "of a neuron's inputs", why)
+
+    def _decide(self, layer: Layer, key: str, value: str, why: str) -> None:
+        where = f"{layer.where}/{key}"
+        self.decisions.append(Decision(stage="file", what=f"{key} of {_name(layer)}", value=value, why=why, source="default", where=where))
 
 
 def _by_delay(weight: Array, delay: Array | None) -> Iterator[tuple[Array, int | None]]:

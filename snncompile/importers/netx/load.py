@@ -16,6 +16,7 @@ from snncompile.importers.netx.layers import Layer, parse_layers
 from snncompile.importers.netx.prove import charge_format
 from snncompile.importers.program import ImportedProgram
 from snncompile.ir.graph import Dialect, Graph, Shape, validate
+from snncompile.ledger import Decision
 from snncompile.mapping.schedule import schedule
 from snncompile.quantize import QuantResult
 from snncompile.target import load_target
@@ -25,10 +26,16 @@ Range = tuple[float, float, float]
 SPIKES: Range = (0.0, 1.0, 1.0)
 UNIT: Range = (0.0, 1.0, 0.0)
 MEANING = (
-    "meaning: the file's integers as lava-dl's netx gives them to Lava's fixed-point LIF; u = decay(u, 4096 - iDecay) + (a << 6), "
-    "v = decay(v, 4096 - vDecay) + u + (bias << 6), a spike where v > vThMant << 6, then v = 0; decays truncate toward zero",
-    "every sample starts from u = v = 0 with nothing under way, as a fresh network with netx's reset_interval = T",
-)
+    Decision(
+        stage="file", what="neurons", value="u = decay(u, 4096 - iDecay) + (a << 6), v = decay(v, 4096 - vDecay) + u + (bias << 6), "
+        "a spike where v > vThMant << 6, then v = 0; decays truncate toward zero",
+        why="what lava-dl's netx gives to Lava's fixed-point LIF", source="the file",
+    ),
+    Decision(
+        stage="file", what="start of a sample", value="u = v = 0, nothing under way", source="default",
+        why="the file does not say when a network is reset; this is a fresh network, and netx's reset_interval = T",
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +78,8 @@ def load_net(path: Path, target: str = "loihi2-sim", wishes: Wishes | None = Non
     raw = read(path)
     return ImportedProgram(
         name=path.stem, target=chip, schedule=schedule(graph), readout=readout, input_shape=shape, input_range=known,
-        result=QuantResult(
-            graph=graph, populations=tuple(p.report for p in builder.proved), notes=_notes(builder, layers, source, membrane)
-        ),
+        result=QuantResult(graph=graph, populations=tuple(p.report for p in builder.proved)),
+        decisions=_decisions(builder, layers, source, membrane),
         facts={
             "kind": "lava-dl .net", "file": path.name, "file_bytes": len(raw), "layers": [layer.kind for layer in layers],
             "sha256": hashlib.sha256(raw).hexdigest(),
@@ -165,26 +171,32 @@ def _graph(path: Path, builder: Builder, output: str) -> Graph:
     return graph
 
 
-def _notes(builder: Builder, layers: list[Layer], source: Source, membrane: bool) -> tuple[str, ...]:
-    """The decisions and what the user should know, in order."""
-    notes = [*MEANING, *builder.notes]
-    if layers[0].kind == "input" and layers[0].neuron is not None:
-        weight, bias = layers[0].scale
-        notes.append(
-            f"input: a value x enters the first neurons as the bias mantissa rint({weight} * x + {bias}), {source.low}..{source.high}"
-        )
-    elif (source.low, source.high) != (0, 1):
-        notes.append(f"input: graded payloads {source.low}..{source.high}, netx's input_message_bits > 0")
+def _decisions(builder: Builder, layers: list[Layer], source: Source, membrane: bool) -> tuple[Decision, ...]:
+    """The ledger: what the file means, what it left open, and what netx would do otherwise."""
+    rows = [*MEANING]
+    first = layers[0]
+    if first.kind == "input" and first.neuron is not None:
+        weight, bias = first.scale
+        value = f"the bias mantissa rint({weight} * x + {bias}), {source.low}..{source.high}"
+        rows.append(Decision(stage="file", what="input", value=value, why="its neurons encode it", source="the file", where=first.where))
+    else:
+        graded = (source.low, source.high) != (0, 1)
+        value = f"payloads {source.low}..{source.high}" if graded else "spikes, 0 or 1"
+        why = "netx's input_message_bits > 0" if graded else "netx's input_message_bits = 0"
+        rows.append(Decision(stage="file", what="input", value=value, why=why, source="option --input-range" if graded else "default"))
+    rows += builder.decisions
     if membrane:
-        notes.append(f"output: '{builder.last}' never fires; its membrane is the output")
+        why = "its neurons never fire: they have the largest threshold, or none"
+        rows.append(Decision(stage="file", what="output", value=f"the membrane of {builder.last}", why=why, source="default"))
     clipped = [p.neuron.name for p in builder.proved if p.clipped]
     if clipped:
-        low = builder.target.membrane.low
-        notes.append(f"clip: the membranes of {', '.join(clipped)} are not proved to stay above {low}, where they are clipped as Lava does")
+        why = "no bound excludes that they reach it; above, they fire instead"
+        value = f"clipped at {builder.target.membrane.low}, as Lava does"
+        rows.append(Decision(stage="quantise", what=f"membranes of {', '.join(clipped)}", value=value, why=why, source="the file"))
     ignored = [name for layer in layers for name in (*layer.ignored, *(layer.neuron.ignored if layer.neuron else ()))]
     if ignored:
-        notes.append(f"ignored, as netx does: {', '.join(ignored)}")
-    return tuple(notes)
+        rows.append(Decision(stage="file", what=", ".join(ignored), value="ignored", why="netx ignores them", source="default"))
+    return tuple(rows)
 
 
 __all__ = ["Wishes", "load_net"]

@@ -118,7 +118,7 @@ def test_a_membrane_that_reaches_lavas_clip_is_clipped_there(net):
     program = net(layers, steps=60)
     assert program.result.graph.by_name["layer0"].v_min is not None
     assert program.result.graph.meta["membrane"] == [-(2**31) + 1, 2**31 - 1]
-    assert any(note.startswith("clip: ") and "layer0" in note for note in program.result.notes)
+    assert any("clipped" in d.value and "layer0" in d.what for d in program.decisions)
     x = np.zeros((1, 60, 8), dtype=np.int64)
     x[:, :20, :4], x[:, 20:, 4:] = 1, 1
     found = run(program, x)
@@ -184,7 +184,7 @@ def chains(draw):
 def test_random_chains_replay(tmp_path_factory, drawn):
     layers, x = drawn
     program = load_net(write_net(tmp_path_factory.mktemp("net") / "net.net", layers, 12))
-    assume(not any("netx itself" in note for note in program.result.notes))
+    assume(not any("netx itself" in decision.why for decision in program.decisions))
     found = run(program, x)
     for sample in range(len(x)):
         for k, (s, v) in replay(layers, x[sample]).items():
