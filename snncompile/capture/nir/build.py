@@ -18,7 +18,7 @@ from snncompile.capture.nir.layers import carried, make_layer, misfit, output_sh
 from snncompile.capture.nir.loops import order
 from snncompile.capture.nir.neurons import make_neuron
 from snncompile.capture.nir.nodes import RawGraph, RawNode
-from snncompile.capture.nir.own import own_name, own_op
+from snncompile.capture.nir.own import OWN, own_name, own_op
 from snncompile.capture.nir.read import from_memory, read_nir
 from snncompile.capture.nir.schema import NEURONS, NODES, SPIKING, numbers
 from snncompile.errors import CompileError, Diagnostic, fail
@@ -58,12 +58,19 @@ def import_nir(
     raises    CompileError: SNN160-163 a malformed file, with every node and field that is wrong; SNN164 no dialect; SNN165 a wrong
               option; SNN166 a file of another dialect; SNN167 what cannot be expressed
     """
-    in_memory = not isinstance(source, (str, Path))
-    raw = from_memory(source, name or "network") if in_memory else read_nir(Path(source))
-    file = "" if in_memory else Path(source).name
+    if isinstance(source, (str, Path)):
+        return import_raw(read_nir(Path(source)), steps=steps, dialect=dialect, settings=settings, name=name, file=Path(source).name)
+    return import_raw(from_memory(source, name or "network"), steps=steps, dialect=dialect, settings=settings, name=name)
+
+
+def import_raw(
+    raw: RawGraph, *, steps: int, dialect: str | None = None, settings: Mapping[str, str] | Iterable[str] = (), name: str | None = None,
+    file: str = "",
+) -> Imported:  # fmt: skip
+    """``import_nir`` of what has been read already."""
     flat = flatten(raw)
     choices = make_choices(raw, flat.nodes, dialect=dialect, settings=settings, file=file)
-    graph = _Builder(flat, choices, steps).graph(name or raw.name)
+    graph = _Builder(flat, choices, steps).graph(name or str(raw.metadata.get(f"{OWN}_name", raw.name)))
     kind = "snncompile" if is_own(raw) else choices.dialect.name
     facts = {"kind": "NIR", "nir_version": raw.version, "nir_dialect": kind, "nodes": len(flat.nodes)}
     return Imported(graph=graph, decisions=_decisions(choices, raw), dialect=kind, facts=facts)
@@ -76,7 +83,7 @@ def _decisions(choices: Choices, raw: RawGraph) -> tuple[Decision, ...]:
         stage="file", what="NIR dialect", value="snncompile", why="its nodes carry their exact meaning as metadata", source="the file",
         where=choices.file,
     )  # fmt: skip
-    return (own, *choices.said)
+    return (own, *choices.decisions()[1:])
 
 
 class _Builder:
@@ -97,7 +104,11 @@ class _Builder:
         """The float graph."""
         self.shapes = self._infer_shapes()
         for path, node in self.flat.nodes.items():
-            self.names[path] = self.refs[path] = self._fresh(own_name(node) or _identifier(node))
+            wish = own_name(node) or _identifier(node)
+            if node.type == "Output":  # a label, not a node
+                self.names[path] = fresh_name({self.names[p] for p in self.names if self.flat.nodes[p].type == "Output"}, wish)
+                continue
+            self.names[path] = self.refs[path] = self._fresh(wish)
             if node.type == "Input" and carried(self.shapes[path]) != self.shapes[path]:
                 self.refs[path] = self._fresh(f"{self.names[path]}_rows")
         outputs: dict[str, str] = {}
@@ -279,4 +290,4 @@ def _identifier(node: RawNode) -> str:
     return f"{node.type.lower()}_{word}".rstrip("_") if not word or word[0].isdigit() else word
 
 
-__all__ = ["Imported", "import_nir"]
+__all__ = ["Imported", "import_nir", "import_raw"]

@@ -177,7 +177,15 @@ def fingerprints(nodes: Mapping[str, RawNode]) -> dict[str, list[str]]:
 
 def _same_dialect(choices: Choices, nodes: Mapping[str, RawNode]) -> None:
     """Refuse a file that the dialect's tool could not have written, or would not accept."""
-    found = []
+    known = choices.dialect.nodes
+    found = [
+        Diagnostic(
+            "SNN166", f"node {node.label}: {choices.dialect.tool} knows no {node.type} nodes",
+            help="choose the dialect of the tool that wrote the file, or nir for the specification",
+        )
+        for node in nodes.values()
+        if known and node.type not in known and node.type not in ("Input", "Output") and OWN not in node.metadata
+    ]  # fmt: skip
     for name, only in choices.dialect.refused.items():
         kind, _, label = name.rpartition(".")
         for node in nodes.values():

@@ -21,6 +21,7 @@ class Dialect:
     by_type  conventions that differ for some node types
     because  for each convention, where in the tool's code it was read
     drops    settings that the tool's writer leaves out of the file
+    nodes    the node types that the tool knows, others being skipped or refused by it; empty if that does not matter
     loops    why the tool cannot be followed through a loop, if it cannot
     refused  ``field`` or ``type.field``: the only value that the tool writes or accepts; another means a file of another dialect
     """
@@ -31,6 +32,7 @@ class Dialect:
     by_type: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     because: Mapping[str, str] = field(default_factory=dict)
     drops: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
     loops: str = ""
     refused: Mapping[str, float] = field(default_factory=dict)
 
@@ -63,7 +65,7 @@ NIRTORCH = "nirtorch: the edge's value of the step before, zero at first"
 
 DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (
     Dialect(
-        name="nir", tool="the NIR specification, forward Euler", conventions=Conventions(),
+        name="nir", tool="the NIR specification (forward Euler)", conventions=Conventions(),
         because={
             "dt": "the specification has no step; most tools use 1e-4 s", "decay": "the specification has no discretisation",
             "compare": "nir/ir/neuron.py: v > v_threshold", "reset": "nir/ir/neuron.py: v = v_reset",
@@ -81,7 +83,7 @@ DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (
         drops=("min_v_mem", "spike_fn", "reset_fn", "norm_input", "tau_syn"), refused={"v_leak": 0.0, "r": 1.0},
     ),
     Dialect(
-        name="sinabs-reader", tool="sinabs 3.1, from_nir",
+        name="sinabs-reader", tool="sinabs 3.1 (from_nir)",
         conventions=Conventions(
             dt=1.0, decay="exponential", input="plain", r="ignored", reset="subtract", compare="ge", max_spikes=UNLIMITED
         ),
@@ -91,6 +93,7 @@ DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (
             "min_v": "nir.py: min_v_mem=-v_threshold for IF, None for LIF",
         },
         refused={"v_leak": 0.0, "LI.r": 1.0},
+        nodes=("Affine", "Conv1d", "Conv2d", "SumPool2d", "Flatten", "LI", "IF", "LIF"),
     ),
     Dialect(
         name="norse", tool="Norse 1.1",
@@ -104,13 +107,13 @@ DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (
         drops=("v_reset", "reset_method"), refused={"r": 1.0},
     ),
     Dialect(
-        name="norse-reader", tool="Norse 1.1, from_nir", conventions=Conventions(dt=1e-3, v_init="v_leak", reset="zero"),
+        name="norse-reader", tool="Norse 1.1 (from_nir)", conventions=Conventions(dt=1e-3, v_init="v_leak", reset="zero"),
         by_type=_for("I IF", input="plain", v_init="zero", r="ignored") | _for("LIF LI", r="ignored"),
         because=NORSE | {
             "tau_unit": "import_nir.py: tau_inv = 1 / tau", "r": "import_nir.py: r of IF and LIF is not read",
             "syn_input": "import_nir.py: LIBoxCell", "reset": "import_nir.py: v_reset is not read", "feedback": NIRTORCH,
         },
-        refused={"CubaLIF.v_leak": 0.0},
+        refused={"CubaLIF.v_leak": 0.0}, nodes=("Affine", "Linear", "Conv2d", "SumPool2d", "Flatten", "IF", "LIF", "CubaLIF"),
     ),
     Dialect(
         name="snntorch", tool="snnTorch 1.0", conventions=Conventions(reset="subtract", reset_delay=True, feedback="spike"),
@@ -122,13 +125,13 @@ DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (
         refused={"v_leak": 0.0},
     ),
     Dialect(
-        name="snntorch-reader", tool="snnTorch 1.0, import_from_nir", conventions=Conventions(reset="zero"),
+        name="snntorch-reader", tool="snnTorch 1.0 (import_from_nir)", conventions=Conventions(reset="zero"),
         by_type=_for("IF", leak=0.9, input="plain", reset="subtract"),
         because=SNNTORCH | {
             "reset": "import_nir.py: reset_mechanism='zero' for LIF and CubaLIF, 'subtract' for IF",
             "reset_delay": "import_nir.py: reset_delay=False", "leak": "import_nir.py: IF becomes Leaky(beta=0.9)",
         },
-        refused={"v_leak": 0.0, "IF.r": 1.0},
+        refused={"v_leak": 0.0, "IF.r": 1.0}, nodes=("Affine", "Linear", "Conv2d", "AvgPool2d", "Flatten", "IF", "LIF", "CubaLIF"),
         loops="it sends the input of a recurrent layer through the recurrent weights (import_nir.py: _create_rnn_subgraph)",
     ),
     Dialect(
@@ -140,6 +143,7 @@ DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (
             "v_init": "base_node.py: v starts at v_reset", "feedback": NIRTORCH,
             "reset": "to_nir.py: networks with a soft reset are refused",
         },
+        nodes=("Affine", "Linear", "Conv1d", "Conv2d", "AvgPool2d", "Flatten", "IF", "LIF", "CubaLIF"),
     ),
     Dialect(
         name="rockpool", tool="Rockpool 3.1",
@@ -158,7 +162,7 @@ DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (
         drops=("bias", "noise_std", "max_spikes_per_dt", "w_rec"), refused={"v_leak": 0.0},
     ),
     Dialect(
-        name="lava", tool="Lava 0.10 and lava-dl 0.6, by the NIR project's lava_to_nir",
+        name="lava", tool="Lava 0.10 (the NIR project's lava_to_nir)",
         conventions=Conventions(reset="zero", delay_unit="steps"),
         because={
             "dt": "lava_to_nir.py: dt = 1e-4", "decay": "lava_to_nir.py: tau = dt / decay", "input": "lava_to_nir.py: r = tau / dt",
@@ -167,6 +171,7 @@ DIALECTS: Mapping[str, Dialect] = {d.name: d for d in (
             "delay_unit": "lava-dl delays count steps",
         },
         drops=("refDelay", "delays", "graded spikes"), refused={"v_leak": 0.0},
+        nodes=("Affine", "Linear", "Conv2d", "SumPool2d", "Flatten", "IF", "LIF", "CubaLIF", "Delay"),
     ),
 )}  # fmt: skip
 

@@ -42,7 +42,7 @@ def own_metadata(op: Op) -> dict[str, Any]:
 
 def own_op(node: RawNode, name: str, inputs: tuple[str, ...]) -> Op | None:
     """The op that a node stands for if this compiler wrote it, else None; raises CompileError SNN161 if its metadata is damaged."""
-    if OWN not in node.metadata:
+    if OWN not in node.metadata or node.type == "Output":  # an output has a label there
         return None
     try:
         plain = json.loads(str(node.metadata[OWN]))

@@ -38,8 +38,8 @@ def _stages(request: Request, progress: Progress) -> Inspected:
         )
         lines = ledger(compiled.decisions, compiled.passes, compiled.result)
         return Inspected(stage, compiled.result.graph, tuple(lines), [pass_to_json(r) for r in compiled.passes])
-    captured, decisions = _captured(loaded, progress)
-    graph, given = pipeline.describe_input(captured, samples, known)
+    before, decisions = captured(loaded, progress)
+    graph, given = pipeline.describe_input(before, samples, known)
     if stage == "captured" and not request.ledger:
         return Inspected(stage, graph, decisions, [])
     progress.phase("folding")
@@ -48,12 +48,13 @@ def _stages(request: Request, progress: Progress) -> Inspected:
     return Inspected(stage, graph if stage == "captured" else folded, tuple(lines), [pass_to_json(r) for r in records])
 
 
-def _captured(loaded: models.Loaded, progress: Progress) -> tuple[Graph, tuple[Decision, ...]]:
+def captured(loaded: models.Loaded, progress: Progress) -> tuple[Graph, tuple[Decision, ...]]:
+    """The network before any pass, and what importing it decided."""
     if isinstance(loaded, LoadedGraph):
         return loaded.imported.graph, loaded.imported.decisions
     progress.phase("capturing the network by running it")
-    captured = capture(loaded.model, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, name=loaded.name)
-    return captured.graph, ()
+    found = capture(loaded.model, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, name=loaded.name)
+    return found.graph, ()
 
 
-__all__ = ["stages"]
+__all__ = ["captured", "stages"]
