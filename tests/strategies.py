@@ -153,6 +153,15 @@ def neuron(b: Builder, ref: str) -> str:
     spiking = b.rng.integers(4) > 0
     fire = [Fire.STEP_GE, Fire.STEP_GT][b.rng.integers(2)] if spiking else [Fire.RELU, Fire.NONE][b.rng.integers(2)]
     reset = list(Reset)[b.rng.integers(5)]
+    extras: dict[str, object] = {}
+    if spiking and b.rng.integers(6) == 0:
+        extras["max_spikes"] = int(b.rng.integers(2, 20))
+    if reset is Reset.SET and b.rng.integers(3) == 0:
+        extras["reset_keep"] = b.per_step(shape) % 1.0
+    if b.rng.integers(6) == 0:
+        extras["v_min"] = -b.per_step(shape, positive=True)
+    if spiking and b.rng.integers(6) == 0:
+        extras |= {"adapt_decay": np.array([0.75]), "adapt_jump": b.per_step(shape, positive=True), "adapt_reset": bool(b.rng.integers(2))}
     alpha = np.array([0.6]) if b.rng.integers(5) == 0 else None
     return b.add(
         Neuron, None, inputs=(ref,), fire=fire, reset=reset, leak=np.abs(b.per_step(shape, steps=True)) % 1.0,
@@ -160,6 +169,7 @@ def neuron(b: Builder, ref: str) -> str:
         theta=b.per_step(shape, steps=True, positive=True), reset_amount=b.per_step(shape, positive=True) % 1.5,
         reset_value=np.array([0.1]), v_init=np.zeros((1,) * len(shape)) if b.rng.integers(2) else b.normal(*shape),
         alpha=alpha, late_current=bool(b.rng.integers(2)) if alpha is not None else False,
+        **extras,
     )  # fmt: skip
 
 
