@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from snncompile.capture.algebra import Expr, Lin, atom, constant, multiply, number, same_form, select, spike
+from snncompile.capture import counts
+from snncompile.capture.algebra import Expr, Lin, atom, constant, multiply, number, same, same_form, select, spike
 from snncompile.capture.roll import PerStep, Prev, Rolled
 from snncompile.capture.trace import Raw, Ref, walk
 from snncompile.ir.graph import Array
@@ -17,7 +18,9 @@ from snncompile.ir.graph import Array
 BATCH_NORMS = {"native_batch_norm": 8, "cudnn_batch_norm": 8, "_native_batch_norm_legit_no_training": 7}
 COMPARE = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 THRESHOLDS = {*COMPARE, "heaviside", "relu", "clamp_min", "clamp_max", "clamp", "maximum", "minimum"}
+EQUAL = ("eq", "ne")
 POINTWISE = THRESHOLDS | {
+    "eq", "ne", "trunc", "floor_divide",
     "add", "sub", "rsub", "mul", "div", "neg", "where", "masked_fill", "lerp", "addcmul", "logical_not", "bitwise_not", "_to_copy",
     "index_put",
     "expand", "expand_as", "full_like", "square", "pow", "exp", "sigmoid", "tanh", "abs", "sign", "round", "floor", "reciprocal", "sqrt",
@@ -32,12 +35,17 @@ def base(raw: Raw) -> str:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A comparison or rectification: ``spike = H(d)`` (``strict`` for ``>``), its complement, or ``relu(d)``."""
+    """A comparison or rectification: ``spike = H(d)`` (``strict`` for ``>``), its complement, or ``relu(d)``.
+
+    With a ``step`` it counts spikes: ``clamp(floor(d / step), 0, most)``.
+    """
 
     node: str
     d: Expr
     strict: bool
     graded: bool = False
+    step: Array | None = None
+    most: int = 1
 
 
 def leads(rolled: Rolled, lead: int) -> dict[str, int]:
@@ -78,7 +86,8 @@ class Expressions:
     """Expands rolled nodes into expressions, down to atoms.
 
     Atoms are ``node`` (the value of a node of this step that is not pointwise, or was settled as the output of a recognised
-    population) and ``prev:node`` (its value one step ago). Thresholds found on the way are kept in ``thresholds``.
+    population) and ``prev:node`` (its value one step ago). Thresholds found on the way are kept in ``thresholds``, those that only
+    serve another one in ``masks``; those that are assumed never to fire are ``silent``.
     """
 
     rolled: Rolled
@@ -86,6 +95,10 @@ class Expressions:
     settled: set[str] = field(default_factory=set)
     thresholds: dict[str, Threshold] = field(default_factory=dict)
     past_spikes: set[str] = field(default_factory=set)
+    quotients: dict[str, counts.Quotient] = field(default_factory=dict)
+    fired: set[str] = field(default_factory=set)
+    masks: dict[str, str] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
     _memo: dict[str, Expr | None] = field(default_factory=dict)
 
     def rank(self, name: str) -> int:
@@ -97,6 +110,12 @@ class Expressions:
         self.settled.update(names)
         self._memo.clear()
 
+    def assume_silent(self, names: set[str]) -> None:
+        """From now on these comparisons never hold (and only these); whoever assumes it must prove it."""
+        self.silent = names
+        self.thresholds = {k: v for k, v in self.thresholds.items() if k not in names}
+        self._memo.clear()
+
     def unsettle(self, names: set[str]) -> None:
         """Go back to these settled nodes."""
         self.settled = names
@@ -105,7 +124,7 @@ class Expressions:
     @property
     def binary(self) -> set[str]:
         """Spikes that are 0 or 1."""
-        return {k for k, t in self.thresholds.items() if not t.graded} | self.past_spikes
+        return {k for k, t in self.thresholds.items() if not t.graded and t.step is None} | self.past_spikes | self.fired
 
     def of(self, name: str) -> Expr | None:
         """The expression of a node; None if it is pointwise but outside the algebra."""
@@ -155,6 +174,21 @@ class Expressions:
             raw = self.rolled.nodes[raw.args[0].name]
         return raw.name
 
+    def _spike_behind(self, name: str, rank: int) -> tuple[str, Array]:
+        """The comparison of which a node is a constant multiple, and the factor; no name if it is none."""
+        factor = number(1.0, rank)
+        while name in self.rolled.nodes:
+            raw = self.rolled.nodes[self.root(name)]
+            if base(raw) in COMPARE:
+                return raw.name, factor
+            if base(raw) != "mul" or not isinstance(raw.args[0], Ref):
+                break
+            c = None if isinstance(raw.args[1], (Ref, Prev)) else self.coefficient(raw.args[1], rank)
+            if c is None:
+                break
+            name, factor = raw.args[0].name, factor * c
+        return "", factor
+
     def _expand(self, name: str) -> Expr | None:
         if self.is_atom(name):
             return atom(name, self.rank(name))
@@ -169,10 +203,10 @@ class Expressions:
         if isinstance(leaf, Ref):
             return self.of(leaf.name)
         if isinstance(leaf, Prev):
-            root = leaf.name if leaf.name in self.rolled.inputs else self.root(leaf.name)
-            if leaf.delay == 1 and root in self.rolled.nodes and leaf.name not in self.settled and base(self.rolled.nodes[root]) in COMPARE:
+            root, factor = self._spike_behind(leaf.name, rank)
+            if leaf.delay == 1 and root and leaf.name not in self.settled:
                 self.past_spikes.add(f"prev:{root}")
-                return spike(f"prev:{root}", rank)
+                return spike(f"prev:{root}", rank).scaled(factor)
             return atom(f"prev:{leaf.name}", rank) if leaf.delay == 1 else atom(f"prev{leaf.delay}:{leaf.name}", rank)
         coefficient = self.coefficient(leaf, rank)
         return None if coefficient is None else constant(coefficient)
@@ -198,7 +232,9 @@ class Expressions:
         if op == "index_put":
             return self._masked_assignment(raw, rank)
         if op in THRESHOLDS:
-            return self._threshold(raw, args)
+            return counts.limited(self, raw, args) or self._threshold(raw, args)
+        if op in ("floor", "trunc", "floor_divide") or (op == "div" and raw.kwargs.get("rounding_mode")):
+            return counts.quotient(self, raw, args)
         if any(a is None for a in args[: 1 if op in ("neg", "logical_not", "bitwise_not") else 2]):
             return None
         x = args[0]
@@ -217,11 +253,13 @@ class Expressions:
             return x + y.scaled(-alpha)
         if op == "rsub":
             return y + x.scaled(-alpha)
+        if op in EQUAL:
+            return self._spike_compared(op, x, y, rank)
         if op == "mul":
-            return multiply(x, y, self.binary)
+            return counts.masked(self, raw, x, y) or multiply(x, y, self.binary)
         if op == "div":
             c = y.constant
-            return None if c is None or raw.kwargs.get("rounding_mode") or np.any(c == 0) else x.scaled(1.0 / c)
+            return None if c is None or np.any(c == 0) else x.scaled(1.0 / c)
         z = args[2] if len(args) > 2 else None
         if z is None:
             return None
@@ -241,7 +279,11 @@ class Expressions:
         kind = raw.kwargs.get("dtype")
         if x is None or kind is None or kind.is_floating_point or self._bit(x) is not None:
             return x
-        return None
+        name = counts.symbol(x) or ""
+        counted = name in self.thresholds and self.thresholds[name].step is not None
+        if counted and kind is torch.bool:
+            return counts.fired(self, name, "ne", 0.0, self.rank(raw.name))
+        return x if counted else None
 
     def _bit(self, x: Expr) -> str | None:
         """The spike that this is (or the complement of), if it is one."""
@@ -264,15 +306,24 @@ class Expressions:
             return None
         return select(mask, value, x, self.binary)
 
-    def _spike_compared(self, op: str, x: Expr, y: Expr) -> Expr | None:
+    def count(self, name: str, q: counts.Quotient, most: int) -> Expr:
+        """Introduce a count of spikes."""
+        return spike(self._register(Threshold(name, q.m, False, step=q.step, most=most)), self.rank(name))
+
+    def _spike_compared(self, op: str, x: Expr, y: Expr, rank: int) -> Expr | None:
         """A spike compared with a constant is the spike, its complement, or always the same."""
         limit = y.constant
-        if limit is None or len(x.products) != 1 or not x.lin.is_constant or op not in COMPARE:
+        if limit is None or len(x.products) != 1 or not x.lin.is_constant or op not in (*COMPARE, *EQUAL):
             return None
+        name = counts.symbol(x)
+        if name in self.thresholds and self.thresholds[name].step is not None and np.unique(limit).size == 1:
+            return counts.fired(self, name, op, float(limit.flat[0]), rank)
         ((s, p),) = x.products.items()
         if s not in self.binary or not p.is_constant:
             return None
-        test = {"ge": np.greater_equal, "gt": np.greater, "le": np.less_equal, "lt": np.less}[op]
+        test = {
+            "ge": np.greater_equal, "gt": np.greater, "le": np.less_equal, "lt": np.less, "eq": np.equal, "ne": np.not_equal,
+        }[op]  # fmt: skip
         quiet, fired = (np.asarray(test(v, limit), dtype=np.float64) for v in (x.lin.const, x.lin.const + p.const))
         return Expr(Lin({}, quiet), {s: Lin({}, fired - quiet)} if np.any(fired != quiet) else {})
 
@@ -303,7 +354,7 @@ class Expressions:
             y = args[1]
         if x is None or y is None:
             return None
-        known = self._spike_compared(op, x, y)
+        known = self._spike_compared(op, x, y, rank)
         if known is not None:
             return known
         minus = number(-1.0, rank)
@@ -313,6 +364,8 @@ class Expressions:
         sign = self._state_sign(d)
         if sign < 0 and not graded:  # keep the membrane's coefficient positive: H(-d) is the complement of H'(d)
             d, strict, complement = d.scaled(minus), not strict, not complement
+        if raw.name in self.silent:
+            return constant(number(float(complement), rank)) if not graded else y
         s = spike(self._register(Threshold(raw.name, d, strict, graded)), rank)
         if op in ("clamp_max", "minimum"):  # min(x, y) = x - relu(x - y)
             return x + s.scaled(minus)
@@ -323,7 +376,9 @@ class Expressions:
     def _register(self, new: Threshold) -> str:
         """Keep a threshold under its first node's name: the same condition computed twice is one spike."""
         for name, old in self.thresholds.items():
-            if name != new.node and (old.strict, old.graded) == (new.strict, new.graded) and self._same(old.d, new.d):
+            steps = [t.step for t in (old, new) if t.step is not None]
+            alike = (old.strict, old.graded, old.most) == (new.strict, new.graded, new.most) and len(steps) != 1
+            if name != new.node and alike and self._same(old.d, new.d) and (not steps or same(steps[0], steps[-1])):
                 return name
         self.thresholds[new.node] = new
         return new.node

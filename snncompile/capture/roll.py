@@ -79,7 +79,19 @@ def roll(trace: Trace, folded: Trace, constants: Values, values: Values) -> Roll
         matcher.constants_of_early_step(t, trace, constants)
     rolled = matcher.build(folded, count, values)
     rolled.initial = _initial_values(rolled, trace, constants, values, body)
-    return _confirm(rolled, folded, values, matcher.pairs)
+    return live(_confirm(rolled, folded, values, matcher.pairs))
+
+
+def live(rolled: Rolled) -> Rolled:
+    """Without the nodes on which no output depends, at this step or a later one."""
+    needed: set[str] = set()
+    stack = list(rolled.outputs)
+    while stack:
+        name = stack.pop()
+        if name in rolled.nodes and name not in needed:
+            needed.add(name)
+            stack += [leaf.name for leaf in _leaves(rolled.nodes[name]) if isinstance(leaf, (Ref, Prev))]
+    return replace(rolled, nodes={name: raw for name, raw in rolled.nodes.items() if name in needed})
 
 
 def _first_repeated(ops: list[list[str]]) -> int:

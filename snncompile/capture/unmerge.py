@@ -80,8 +80,9 @@ class _Unmerger:
                 self.nodes[part] = replace(self.flat.nodes[name], name=part, step=t)
             self.env[name] = Merged(self.axis, parts)
         inputs = [tuple(f"{name}@{t}" for name in names) for t in range(steps)]
+        needed = self._needed()
         for raw in self.flat.nodes.values():
-            if raw.op != "input":
+            if raw.name in needed and raw.op != "input":
                 self.env[raw.name] = self._value(raw)
         outputs, reduced = [], []
         for label in self.flat.outputs[0]:
@@ -97,6 +98,17 @@ class _Unmerger:
         per_step = [list(names) for names in zip(*outputs, strict=True)]
         self._as_late_as_possible({name: t for t, names in enumerate(per_step) for name in names})
         return Trace(self.nodes, inputs, per_step, True, tuple(reduced))
+
+    def _needed(self) -> set[str]:
+        """What the outputs depend on; the rest (a library's own statistics) may do with time what it likes."""
+        needed: set[str] = set()
+        stack = list(self.flat.outputs[0])
+        while stack:
+            name = stack.pop()
+            if name not in needed:
+                needed.add(name)
+                stack += self.flat.nodes[name].refs
+        return needed
 
     def _as_late_as_possible(self, outputs: dict[str, int]) -> None:
         """Move what only later steps read into the first of them: a loop that begins with last step's reset is one step, not two halves."""
