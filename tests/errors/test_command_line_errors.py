@@ -556,6 +556,17 @@ def _(folder):
     return ("export", "net.net", "--weight-bits", "4", "--no-lava", "-o", "other.snn")
 
 
+@case(
+    "SNN168",
+    """
+error[SNN168]: --nir-dialect and --nir-set are for NIR files, not for weights.pt
+  help: leave them out
+""",
+)
+def _(folder):
+    return ("export", "weights.pt", "--nir-dialect", "sinabs", "--steps", "4", "--no-lava", "-o", "other.snn")
+
+
 ELSEWHERE = {
     "SNN009": "test_too_little_memory_is_said_plainly",
     "SNN041": "test_lava_cannot_give_a_membrane_before_reset",
