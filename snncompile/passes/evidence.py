@@ -11,11 +11,12 @@ from snncompile.ir.graph import Array, Graph, Op, fresh_name, node_of, port_of, 
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Neuron, Reset
+from snncompile.passes.arrays import spread
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Largest relative membrane error and where, differing spikes, largest relative output error of outputs that moved.
+    """Largest relative membrane error (in the scale of before) and where, differing spikes, largest relative output error of outputs that moved.
 
     A membrane that is the same within the bound flips a spike only on a tie, but then its own reset differs: what an element
     does after its first differing spike is not compared.
@@ -127,7 +128,7 @@ class Evidence:
                 flips = before != after if n.spiking else (before > 0) != (after > 0)
                 valid[:, 1:] = np.cumsum(flips, axis=1)[:, :-1] == 0
                 spikes += int(np.sum(flips & valid))
-            error = relative(fresh[key], self.values[key], valid)
+            error = relative(fresh[key] * _rescaled(self.graph.by_name[n.name], n), self.values[key], valid)
             if error > worst:
                 worst, where = error, n.name
         for label, ref in graph.outputs.items():
@@ -135,6 +136,16 @@ class Evidence:
             if key in fresh and ref != self.graph.outputs[label]:
                 output = max(output, relative(fresh[key], self.values[key]))
         return Difference(worst, where, spikes, output)
+
+
+def _rescaled(before: Op, after: Neuron) -> Array | float:
+    """The factor per step that takes a spiking membrane to its scale before the pass: what became of the positive thresholds."""
+    if not isinstance(before, Neuron) or not after.spiking or np.array_equal(before.theta, after.theta):
+        return 1.0
+    if not (np.all(before.theta > 0) and np.all(after.theta > 0)):
+        return 1.0
+    rank = max(before.theta.ndim, after.theta.ndim) - 1
+    return spread(before.theta, rank) / spread(after.theta, rank)
 
 
 def relative(after: Array, before: Array, valid: Array | None = None) -> float:
