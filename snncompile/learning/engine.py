@@ -13,6 +13,7 @@ on lava-nc 0.10.0 (PyLearningDenseModelBitApproximate); the widths are the targe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,21 +23,28 @@ from snncompile.learning.rule import SYNAPTIC, TRACES, Factor, Product, Rule
 from snncompile.learning.widths import Widths
 
 Ints = npt.NDArray[np.int64]
+BLOCK = 1024
 WEIGHT_SEED = 2
 """Lava seeds the rounding of weights with this number, whatever the rule's seed."""
 
 
 class Draws:
-    """One random number per draw, as Lava draws them: the first when it is made."""
+    """One random number per draw, as Lava draws them: the first when it is made. Drawn ahead in blocks, which is the same sequence."""
 
     def __init__(self, seed: int, below: int | None = None) -> None:
         self._generator, self._below = np.random.default_rng(seed), below
+        self._ahead: Iterator[float] = iter(())
         self.value: float = 0.0
         self.draw()
 
     def draw(self) -> None:
         """The next number: uniform in [0, 1), or an integer below ``below``."""
-        self.value = self._generator.random(1)[0] if self._below is None else self._generator.integers(0, self._below, size=1)[0]
+        value = next(self._ahead, None)
+        if value is None:
+            g, below = self._generator, self._below
+            self._ahead = iter((g.random(BLOCK) if below is None else g.integers(0, below, size=BLOCK)).tolist())
+            value = next(self._ahead)
+        self.value = value
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,25 +53,25 @@ class _Traces:
 
     now: Ints
     factor: npt.NDArray[np.float64]
-    keeps: npt.NDArray[np.bool_]
     whole: Ints
     fraction: Ints
     high: int
 
     def add(self, traces: Ints, random: float) -> Ints:
         """Traces after one impulse each."""
-        return np.asarray(np.clip(traces + self.whole + (random < self.fraction), 0, self.high))
+        return np.asarray(np.minimum(np.maximum(traces + (self.whole + (random < self.fraction)), 0), self.high))
 
     def history(self, epoch: int, fired: Ints, decay: Draws, impulse: Draws) -> Ints:
         """Values at the steps 0..epoch of an epoch, (epoch + 1, traces, neurons); ``fired`` holds when each neuron did, 0 for never."""
         out = np.zeros((epoch + 1, *self.now.shape), dtype=np.int64)
         out[0] = self.now
+        spiked = bool(fired.any())
         for t in range(1, epoch + 1):
             scaled = self.factor * out[t - 1]
             whole = np.floor(scaled)
-            out[t] = np.where(self.keeps, whole + (decay.value < scaled - whole), 0)
-            at = fired == t
-            if at.any():
+            out[t] = whole + (decay.value < scaled - whole)
+            if spiked:
+                at = fired == t
                 out[t][:, at] = self.add(out[t][:, at], impulse.value)
         return out
 
@@ -123,28 +131,39 @@ class PlasticDense:
         """
         self.time += 1
         sent = self.buffer
-        total = self.w @ s if self.graded_input else self.w[:, s != 0].sum(axis=1)
-        self.buffer = total << self.exponent if self.exponent > 0 else total >> -self.exponent
-        self._receive(s if self.graded_input else (s != 0).astype(np.int64), y, post)
+        fired = s != 0
+        if fired.any():
+            total = self.w @ s if self.graded_input else self.w[:, fired].sum(axis=1)
+            self.buffer = total << self.exponent if self.exponent > 0 else total >> -self.exponent
+            self._receive_pre(s if self.graded_input else fired.astype(np.int64), fired)
+        else:
+            self.buffer = np.zeros(len(self.w), dtype=np.int64)
+        self._receive_post(y, post)
         if self.time % self.rule.epoch == 0:
             self._learn()
         return sent
 
-    def _receive(self, s: Ints, y: Ints | None, post: npt.NDArray[np.bool_] | None) -> None:
-        within = (self.time - 1) % self.rule.epoch + 1
-        self._receive_pre(s, within)
+    @property
+    def _within(self) -> int:
+        """The step of the epoch, from 1."""
+        return (self.time - 1) % self.rule.epoch + 1
+
+    def _receive_post(self, y: Ints | None, post: npt.NDArray[np.bool_] | None) -> None:
         self._draw_traces()
         if post is not None:
             again = (self._fired_y > 0) & post
             self._y.now[:, again] = self._y.add(self._y.now[:, again], self._y_impulse.value)
-            self._fired_y[post] = within
+            self._fired_y[post] = self._within
         if self.rule.delivered:
             self._y.now[:] = 0 if y is None else y
         self._draw_traces()
 
-    def _receive_pre(self, s: Ints, within: int) -> None:
+    def _receive_pre(self, s: Ints, fired: npt.NDArray[np.bool_]) -> None:
         """A second spike in an epoch acts at once; a graded one sets or moves x1."""
-        fired, x1 = s != 0, self._x.now[0]
+        if self.rule.epoch == 1 and self.rule.graded == "regular":
+            self._fired_x[fired] = 1
+            return
+        x1 = self._x.now[0]
         again, counted = (self._fired_x > 0) & fired, fired
         halves = np.rint(s / 2).astype(np.int64) & 0xFF
         if self.rule.graded == "regular":
@@ -160,7 +179,7 @@ class PlasticDense:
                 x1[:] = np.where(over, sums - self.widths.trace_high, sums)
                 again, counted = again & over, fired & over
         self._x.now[1, again] = self._x.add(self._x.now[:, again], 0)[1]
-        self._fired_x[counted] = within
+        self._fired_x[counted] = self._within
 
     def _draw_traces(self) -> None:
         for draws in (self._x_decay, self._x_impulse, self._y_decay, self._y_impulse):
@@ -190,7 +209,7 @@ class PlasticDense:
         w, limit = self.widths, 2**self.widths.accumulator
         total = self._synaptic[variable] << w.headroom
         for p in products:
-            total = np.clip(total + self._product(p, values), -limit - 1, limit - 1)
+            total = np.minimum(np.maximum(total + self._product(p, values), -limit - 1), limit - 1)
         if variable == "d" or (variable == "w" and self.sign == "excitatory"):
             total = np.maximum(total, 0)
         elif variable == "w" and self.sign == "inhibitory":
@@ -200,14 +219,14 @@ class PlasticDense:
 
     def _product(self, p: Product, values: _Values) -> Ints:
         w, limit = self.widths, 2**self.widths.accumulator
-        mac = np.array(np.broadcast_to(values.condition(p.condition), self.w.shape), dtype=np.int32)
+        mac = np.multiply(values.condition(p.condition), np.int32(p.mantissa), dtype=np.int32)
         for f in p.factors:
             bits = w.factor(f.variable)
-            mac *= np.clip(values.factor(f, p.condition), -(2**bits), 2**bits - 1).astype(np.int32)
-        mac *= np.int32(p.mantissa)
+            value = np.minimum(np.maximum(values.factor(f, p.condition), -(2**bits)), 2**bits - 1).astype(np.int32)
+            mac = mac * value  # 32 bits, which wrap, as in Lava
         shift = max(0, sum(w.factor(f.variable) for f in p.factors) + w.mantissa - w.accumulator)
         scaled = (mac >> shift) << (p.exponent - w.exponent_low)
-        return np.asarray(np.clip(scaled, -limit - 1, limit - 1), dtype=np.int64)
+        return np.asarray(np.minimum(np.maximum(scaled, -limit - 1), limit - 1), dtype=np.int64)
 
     def _clipped(self, variable: str, values: Ints) -> Ints:
         if variable == "w":
@@ -232,8 +251,8 @@ class PlasticDense:
         keeps = taus != 0
         whole = np.floor(impulses).astype(np.int64)
         return _Traces(
-            now=np.zeros((len(names), neurons), dtype=np.int64), factor=np.exp(-1 / np.where(keeps, taus, 1.0))[:, None],
-            keeps=keeps[:, None], whole=whole[:, None],
+            now=np.zeros((len(names), neurons), dtype=np.int64), whole=whole[:, None],
+            factor=np.where(keeps, np.exp(-1 / np.where(keeps, taus, 1.0)), 0.0)[:, None],
             fraction=np.rint((impulses - whole) * 2**self.widths.impulse_fraction).astype(np.int64)[:, None], high=self.widths.trace_high,
         )  # fmt: skip
 

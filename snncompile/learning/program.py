@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from snncompile.errors import fail
+from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Graph
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.linear_ops import Linear
@@ -160,9 +160,19 @@ def find_plastic(graph: Graph, layer: str) -> tuple[IntNeuron, Linear, IntNeuron
     return port.source, op, population
 
 
-def _refused(layer: str, why: str, rule: str, loc: Any) -> Exception:
+def nothing_learns(bundle: str) -> CompileError:
+    """The error of a bundle without a plastic layer (SNN812)."""
+    return fail("SNN812", f"nothing in {bundle} learns", help="export it with --learn LAYER --rule ottt")
+
+
+def no_labels(data: str) -> CompileError:
+    """The error of samples without labels (SNN813)."""
+    return fail("SNN813", f"{data} has no labels to learn from", help="add an array y with one class number per sample")
+
+
+def _refused(layer: str, why: str, rule: str, loc: Any) -> CompileError:
     return fail("SNN806", f"'{layer}' cannot learn on the chip: {why}", loc=loc, notes=(rule, "source: lava-nc 0.10.0, proc/dense"),
                 help="choose a dense layer that reads spikes and feeds the readout")  # fmt: skip
 
 
-__all__ = ["Clock", "LearningProgram", "find_plastic"]
+__all__ = ["Clock", "LearningProgram", "find_plastic", "no_labels", "nothing_learns"]

@@ -10,12 +10,11 @@ import numpy as np
 from snncompile.backends.bundle import Bundle
 from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
-from snncompile.errors import fail
 from snncompile.ir import reference
 from snncompile.ir.graph import Array, Graph
 from snncompile.learning import attach
 from snncompile.learning.float_rule import learn_float
-from snncompile.learning.program import LearningProgram
+from snncompile.learning.program import LearningProgram, no_labels, nothing_learns
 from snncompile.pipeline import Compiled
 from snncompile.verify import default_input
 from snncompile.verify.dynamics import input_values
@@ -65,14 +64,14 @@ class Features:
 
 
 def learning_of(bundle: Bundle) -> LearningProgram:
-    """The learning program of a bundle; SNN042 if nothing in it learns."""
+    """The learning program of a bundle; SNN812 if nothing in it learns."""
     if bundle.learning is None:
-        raise fail("SNN042", f"nothing in {bundle.path} learns", help="export it with --learn LAYER --rule ottt")
+        raise nothing_learns(str(bundle.path))
     return bundle.learning
 
 
 def features(bundle: Bundle, data: Data, progress: Progress) -> Features:
-    """Run the frozen part of the network on labelled samples; SNN043 without labels."""
+    """Run the frozen part of the network on labelled samples; SNN813 without labels."""
     progress.phase("running the frozen layers")
     return seen(bundle.graph, learning_of(bundle).source, data, progress)
 
@@ -80,7 +79,7 @@ def features(bundle: Bundle, data: Data, progress: Progress) -> Features:
 def seen(graph: Graph, source: str, data: Data, progress: Progress) -> Features:
     """What population ``source`` sends in labelled samples."""
     if data.y is None:
-        raise fail("SNN043", f"{data.source} has no labels to learn from", help="add an array y with one class number per sample")
+        raise no_labels(data.source)
     payloads = input_values(graph, default_input(graph, data.x))
     parts = []
     for start in range(0, len(data), BATCH):

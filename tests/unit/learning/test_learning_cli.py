@@ -73,10 +73,10 @@ def test_what_was_learned_is_a_bundle_like_any_other(folder):
 def test_learning_needs_a_learner_and_labels(folder):
     status, _, err = snn("verify", folder / "learner.snn", "--learning", "--data", folder / "unlabelled.npz")
     assert status == 1
-    assert "SNN043" in err
+    assert "SNN813" in err
     status, _, err = snn("export", *NET, "--no-lava", "--input-range", "0,255,1", "-o", folder / "plain.snn")
     assert status == 0, err
     status, _, err = snn("learn", folder / "plain.snn", "--data", folder / "stream.npz", "-o", folder / "never.snn")
     assert status == 1
-    assert "SNN042" in err
+    assert "SNN812" in err
     assert not (folder / "never.snn").exists()
