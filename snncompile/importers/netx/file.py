@@ -117,7 +117,7 @@ def is_net(path: Path) -> bool:
                 return path.suffix == ".net" and path.is_file()
         with h5py.File(path, "r") as handle:
             return "layer" in handle or path.suffix == ".net"
-    except OSError:
+    except (OSError, RuntimeError, ValueError, KeyError):  # damaged
         return path.suffix == ".net"
 
 
