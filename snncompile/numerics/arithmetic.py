@@ -45,6 +45,22 @@ def trailing_zeros(x: ArrayLike) -> int:
     return 64 if merged == 0 else (merged & -merged).bit_length() - 1
 
 
+def few_levels(x: ArrayLike) -> tuple[int, int, int] | None:
+    """``(bits, low, step)`` if every value is ``low + step * code`` with codes of 1, 2 or 4 bits; None if that takes more.
+
+    Binary weights take 1 bit, ternary ones 2.
+    """
+    values = np.asarray(x, dtype=np.int64)
+    if not values.size:
+        return None
+    low, high = int(values.min()), int(values.max())
+    if high - low >= 2**62:
+        return None
+    step = int(np.gcd.reduce(values - low, axis=None)) or 1
+    bits = next((b for b in (1, 2, 4) if (high - low) // step < 2**b), None)
+    return None if bits is None else (bits, low, step)
+
+
 def snap(x: ArrayLike, tolerance: float = 1e-12) -> tuple[Floats, NDArray[np.bool_]]:
     """Values within float noise of an integer become that integer; also tells which did."""
     value = np.asarray(x, dtype=np.float64)
@@ -55,4 +71,4 @@ def snap(x: ArrayLike, tolerance: float = 1e-12) -> tuple[Floats, NDArray[np.boo
     return np.where(close, nearest, value), np.asarray(close)
 
 
-__all__ = ["Floats", "Ints", "decay", "floor", "half_even", "multiply_shift", "snap", "toward_zero", "trailing_zeros"]
+__all__ = ["Floats", "Ints", "decay", "few_levels", "floor", "half_even", "multiply_shift", "snap", "toward_zero", "trailing_zeros"]

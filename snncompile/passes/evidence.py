@@ -16,7 +16,7 @@ from snncompile.passes.arrays import spread
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Largest relative membrane error (in the scale of before) and where, differing spikes, largest relative output error of outputs that moved.
+    """Largest relative membrane error (in the scale of before) and where, differing spikes, largest error of outputs that moved.
 
     A membrane that is the same within the bound flips a spike only on a tie, but then its own reset differs: what an element
     does after its first differing spike is not compared.

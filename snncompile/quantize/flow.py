@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,13 @@ from snncompile.quantize.inputs import quantise_input_op
 from snncompile.quantize.lower import Job, Lowered, lower
 from snncompile.quantize.options import Options, QuantResult
 from snncompile.quantize.payload import SPIKE_LSB, Payload, incoming, initial_payload, payload_of
+from snncompile.quantize.resolution import finest_lsb, reach
 from snncompile.target import Target
+
+HEADROOM = 1.25
+"""How far beyond the calibration data a stream may go before it saturates."""
+LEAST = 63
+"""Levels to either side that a graded output keeps, even if the weights of its readers must be coarser for it."""
 
 
 @dataclass(kw_only=True)
@@ -31,6 +38,8 @@ class _Work:
     target: Target
     options: Options
     peaks: Mapping[str, float]
+    readers: Mapping[str, tuple[Neuron, ...]]
+    notes: list[str] = field(default_factory=list)
     made: dict[str, Op] = field(default_factory=dict)
     payloads: dict[str, Payload] = field(default_factory=dict)
     lowered: dict[str, Lowered] = field(default_factory=dict)
@@ -53,21 +62,21 @@ def quantize(
     missing = [n.name for n in graph.nodes if isinstance(n, Input) and calibration is not None and n.name not in calibration]
     if missing:
         raise CompileError([Diagnostic("SNN311", f"calibration data has nothing for input '{name}'") for name in missing])
-    work = _Work(graph=graph, target=target, options=chosen, peaks=_graded_peaks(graph, neurons, calibration))
-    notes = []
+    peaks = _graded_peaks(graph, neurons, calibration)
+    work = _Work(graph=graph, target=target, options=chosen, peaks=peaks, readers=_readers(graph, neurons))
     for op in graph.nodes:
         if isinstance(op, Input):
             data = None if calibration is None else calibration.get(op.name)
             made, note = quantise_input_op(op, None if data is None else np.asarray(data), chosen.input_bits)
             work.made[op.name] = made
             work.payloads[op.name] = payload_of(made, (made.low, made.high), op.size)
-            notes.append(note)
+            work.notes.append(note)
     for n in neurons:
         if n.spiking and n.max_spikes == 1:
             work.payloads[n.name] = _spikes(work, n)
     _lower_all(work, neurons)
     _delays(work)
-    return QuantResult(graph=_assemble(work), populations=tuple(work.lowered[n.name].report for n in neurons), notes=tuple(notes))
+    return QuantResult(graph=_assemble(work), populations=tuple(work.lowered[n.name].report for n in neurons), notes=tuple(work.notes))
 
 
 def _spikes(work: _Work, n: Neuron) -> Payload:
@@ -129,13 +138,49 @@ def _lower_all(work: _Work, neurons: list[Neuron]) -> None:
 
 
 def _graded(work: _Work, n: Neuron) -> Graded | None:
+    """What a graded output must be like: a trained grid, else as fine as the readers take, over the calibrated or the proved range."""
     if not _is_graded(work.graph, n):
         return None
     if n.grid:  # the network was trained with this grid
-        return Graded(low=0, high=n.levels, lsb=n.grid, fixed=True)
-    signed = n.fire is Fire.NONE
-    high = 2**work.options.payload_bits - 1
-    return Graded(low=-high if signed else 0, high=high, lsb=work.peaks[n.name] / high if n.name in work.peaks else None)
+        return Graded(low=0, high=n.levels, most=n.levels, lsb=n.grid, fixed=True)
+    low, stream = -1 if n.fire is Fire.NONE else 0, _is_stream(n)
+    most = 2 ** (work.options.stream_bits if stream else work.options.payload_bits) - 1
+    calibrated = work.peaks.get(n.name)
+    peak = reach(work.graph, n, partial(_peak, work)) if calibrated is None else calibrated * (HEADROOM if stream else 1.0)
+    readers = work.readers[n.name]
+    codes = 2 ** (work.options.weight_bits - 1) - 1
+    finest = finest_lsb(
+        work.graph, n, lambda op: peak if op.name == n.name else _peak(work, op), codes=codes, target=work.target, readers=readers
+    )
+    finest = min(finest, peak / min(most, LEAST))  # coarser than that, readers do better with coarser weights
+    lsb = max(peak / most, finest)
+    high = min(most, max(1, int(np.ceil(peak / lsb))))
+    return Graded(low=low * high, high=high, most=most, lsb=None if calibrated is None else lsb, finest=finest)
+
+
+def _peak(work: _Work, op: Op) -> float:
+    """The largest magnitude that a source sends, in real units; 0 if nothing is known of it yet."""
+    known = work.payloads.get(op.name)
+    if known is not None:
+        ends = [np.abs(known.lsb * k + known.offset).max() for k in (known.low, known.high)]
+        return float(max(ends))
+    if isinstance(op, Neuron) and op.grid:
+        return op.grid * op.levels
+    return work.peaks.get(op.name, 0.0) * (HEADROOM if isinstance(op, Neuron) and _is_stream(op) else 1.0)
+
+
+def _is_stream(n: Neuron) -> bool:
+    """Whether a population only passes on a real value, or the positive part of one."""
+    return n.reset is Reset.STATELESS and (n.fire is Fire.NONE or (n.fire is Fire.RELU and not np.any(n.theta)))
+
+
+def _readers(graph: Graph, neurons: list[Neuron]) -> dict[str, tuple[Neuron, ...]]:
+    """By source, the populations that hear it."""
+    found: dict[str, list[Neuron]] = {n.name: [] for n in graph.nodes if isinstance(n, (Input, Neuron))}
+    for n in neurons:
+        for name in dict.fromkeys(p.source.name for p in ports(graph, n)):
+            found[name].append(n)
+    return {name: tuple(readers) for name, readers in found.items()}
 
 
 def _lower_one(work: _Work, n: Neuron) -> None:
@@ -153,6 +198,7 @@ def _lower_one(work: _Work, n: Neuron) -> None:
     if n.name in work.payloads and graded is not None and float(low.neuron.out_scale) != graded.lsb:
         raise InternalError(f"'{n.name}' changed its payload LSB after its readers were built")
     work.lowered[n.name] = low
+    work.notes += low.notes
     work.made[n.name] = low.neuron
     for p, q in zip(found, low.weights, strict=True):
         work.made[p.synapse.name] = replace(p.synapse, weight=q.astype(np.min_scalar_type(-work.target.weight.high)))

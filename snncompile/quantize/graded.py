@@ -15,11 +15,16 @@ from snncompile.target import Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """A graded payload: its range (``low`` is 0 or ``-high``), its LSB if calibrated, and whether readers rely on that LSB."""
+    """A graded payload: its range (``low`` is 0 or ``-high``), its LSB if known, and whether readers rely on that LSB.
+
+    most    the largest payload if the LSB is not known yet      finest  the smallest LSB that its readers can add up
+    """
 
     low: int
     high: int
+    most: int
     lsb: float | None = None
+    finest: float = 0.0
     fixed: bool = False
 
 
@@ -31,21 +36,22 @@ def scale_output(
     Where every membrane is a multiple of one weight LSB that all channels share, and their number fits the payload, the
     payload counts those LSBs exactly (sums of spikes). Otherwise the LSB divides the calibrated range, or else the proved one.
     """
-    most = g.high
-    base = replace(n, fire="relu", payload_min=g.low, payload_max=most)
     lsb = np.broadcast_to(n.v_scale, n.v_scale.shape).reshape(-1)
     f = min(n.exponents)
     reach = max(map(abs, bounds.membrane)) if g.low else max(1, bounds.membrane[1] - int(n.threshold.min()))
     whole = min(map(trailing_zeros, (n.bias, n.threshold, n.v_init))) >= f and n.reset.value in ("stateless", "keep")
     flat_leak = bool(np.all((n.leak == 0) | (n.leak == 2**n.decay_bits))) and n.alpha is None and n.gain is None
-    if not g.fixed and np.all(lsb == lsb[0]) and whole and flat_leak and (reach >> f) <= most:
-        out = float(lsb[0]) * 2.0**f
+    out, high = float(lsb[0]) * 2.0**f, reach >> f
+    if not g.fixed and np.all(lsb == lsb[0]) and whole and flat_leak and high <= g.most and out >= g.finest * (1 - 1e-9):
         multiplier, shift = np.ones_like(n.v_scale, dtype=np.int64), np.full_like(n.v_scale, f, dtype=np.int64)
     else:
-        out = g.lsb if g.lsb is not None else float(reach * lsb.max() / most)
+        out = g.lsb if g.lsb is not None else max(float(reach * lsb.max() / g.most), g.finest)
+        high = g.high if g.lsb is not None else min(g.most, int(np.ceil(reach * lsb.max() / out)))
         multiplier, shift = fixed_point((n.v_scale / out)[None], target.multiplier)
         multiplier = multiplier[0]
-    scaled = replace(base, multiplier=multiplier, shift=shift, out_scale=np.asarray(out))
+    scaled = replace(
+        n, fire="relu", payload_min=-high if g.low else 0, payload_max=high, multiplier=multiplier, shift=shift, out_scale=np.asarray(out)
+    )
     return scaled, population_bounds(scaled, accumulators, steps)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -13,7 +13,7 @@ from snncompile.errors import CompileError, Diagnostic
 from snncompile.ir.graph import Array, Shape
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.neuron import Fire, Neuron, Reset
-from snncompile.numerics import half_even
+from snncompile.numerics import Format, few_levels, half_even
 from snncompile.quantize.admit import decay_codes, has_gain
 from snncompile.quantize.bounds import Bounds, population_bounds
 from snncompile.quantize.constants import aligned, by_channel, channel_theta, constants_fit, integers, on_lattice
@@ -23,6 +23,9 @@ from snncompile.quantize.options import Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
 from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, magnitudes
 from snncompile.target import Target
+
+COARSEST = 0.15
+"""The largest relative rounding of a port's weights (some 4 bits) for the sake of a proof that nothing overflows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +49,7 @@ class Lowered:
     weights: list[Array]
     report: PopulationReport
     payload: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +72,7 @@ class _Attempt:
     inexact: str
     weight_bits: int
     fits: bool
+    coarse: int
 
 
 def lower(job: Job) -> Lowered:
@@ -90,9 +95,17 @@ def lower(job: Job) -> Lowered:
     for width in widths:
         plan = _Plan(job, width, magnitudes(job.ports, 2 ** (width - 1) - 1), codes, need)
         base = _attempt(plan, 0, 0)
+        if job.graded is not None and job.graded.lsb is None:  # from here on the payload's LSB is known
+            lsb, high = float(base.neuron.out_scale), base.neuron.payload_max
+            job = replace(job, graded=replace(job.graded, low=-high if job.graded.low else 0, high=high, lsb=lsb))
+            plan = replace(plan, job=job)
+            base = _attempt(plan, 0, 0)
         if not base.fits:
             if width == widths[-1] and fallback is None:
-                raise _overflow(job, base)
+                coarse = _coarser(plan)
+                if coarse is None:
+                    raise _overflow(job, base)
+                return _finish(job, coarse)
             continue
         peak = base.bounds.scaled_peak if has_gain(n) else base.bounds.peak
         room = max(0, int(np.log2(max(1, target.membrane.high / max(1, peak)))) + 1)
@@ -115,8 +128,24 @@ def _largest(plan: _Plan, room: int, lattice: int) -> _Attempt | None:
     return None
 
 
+def _coarser(plan: _Plan) -> _Attempt | None:
+    """The attempt whose weight LSB is coarser by the smallest power of two that fits; None if the weights would lose too much.
+
+    Only for what hears graded payloads: their resolution was chosen here, and so is the weights' behind it.
+    """
+    if not any(isinstance(p.port.source, Neuron) and p.payload.high > 1 for p in plan.job.ports):
+        return None
+    for f in range(-1, -plan.width - 8, -1):
+        attempt = _attempt(plan, f, 0)
+        if max(_weight_errors(plan.job, attempt), default=0.0) > COARSEST:
+            return None
+        if attempt.fits:
+            return attempt
+    return None
+
+
 def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
-    """Everything for F guard bits and integers on multiples of 2**G."""
+    """Everything for F guard bits (coarser weights if below 0) and integers on multiples of 2**G."""
     job, width = plan.job, plan.width
     n, target, ndim = job.neuron, job.target, len(job.shape)
     codes, gained = 2 ** (width - 1) - 1, has_gain(n)
@@ -127,6 +156,7 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     else:
         scales = choose(
             plan.measured, theta, codes=codes, guard_bits=f, lattice=lattice, shared=n.fire is Fire.NONE and job.graded is None,
+            output=_output(job),
         )  # fmt: skip
     weights, accumulators = [], []
     column = (-1,) + (1,) * (ndim - 1)
@@ -157,7 +187,27 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     fits = bounds.fits(target.accumulator, target.membrane) and constants_fit(neuron, target) and target.payload.fits(bounds.payload)
     fits &= made.never is None or bounds.membrane[1] < made.never
     inexact = made.misses or _rounds(job, neuron, f, plan.need)
-    return _Attempt(neuron=neuron, weights=weights, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width, fits=fits)
+    return _Attempt(
+        neuron=neuron, weights=weights, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width, fits=fits, coarse=max(0, -f)
+    )
+
+
+def _output(job: Job) -> tuple[float, Format] | None:
+    """Payload LSB and multiplier format where the output decides the scale: no trained grid, and no threshold to keep."""
+    g, n = job.graded, job.neuron
+    counts = g is not None and n.reset is Reset.STATELESS and not np.any(n.theta) and n.fire is Fire.RELU
+    if g is None or g.lsb is None or n.grid or counts or (n.fire is Fire.RELU and n.theta.shape[0] == 1):
+        return None
+    return g.lsb, job.target.multiplier
+
+
+def _weight_errors(job: Job, a: _Attempt) -> list[float]:
+    """Per port, the root mean square of the weights' rounding relative to that of the weights."""
+    found = []
+    for p, q, delta in zip(job.ports, a.weights, a.scales.deltas, strict=True):
+        unit = (a.scales.sigma * 2.0**delta).reshape((-1,) + (1,) * (q.ndim - 1))
+        found.append(float(np.linalg.norm(q * unit - p.weight) / (np.linalg.norm(p.weight) or 1.0)))
+    return found
 
 
 def _inexact_factors(job: Job, codes: Mapping[str, Array | None]) -> str:
@@ -191,7 +241,7 @@ def _rounds(job: Job, neuron: IntNeuron, guard_bits: int, need: int) -> str:
     if not short:
         return ""
     if guard_bits < need:
-        return f"its bounds leave {guard_bits} guard bits, {need} are needed for T = {job.steps}"
+        return f"its bounds leave {max(guard_bits, 0)} guard bits, {need} are needed for T = {job.steps}"
     return f"its constants do not lie on the multiples of 2**{need} that T = {job.steps} needs"
 
 
@@ -214,9 +264,20 @@ def _overflow(job: Job, base: _Attempt) -> CompileError:
     return CompileError(Diagnostic("SNN302", what, job.neuron.loc, notes, f"{way}, or give the input fewer bits (input_bits)"))
 
 
+def _bits(q: Array, width: int) -> int:
+    """Bits a weight takes: 1 for binary weights, 2 for ternary ones, 4, or the width of the attempt."""
+    found = few_levels(q)
+    return width if found is None else min(found[0], width)
+
+
 def _finish(job: Job, a: _Attempt) -> Lowered:
     """The report of the chosen attempt."""
     n, s = a.neuron, a.scales
+    worst = max(_weight_errors(job, a), default=0.0)
+    what = (
+        f"'{n.name}': weights on a grid coarser by 2**{a.coarse} than {a.weight_bits} bits allow, because their sums could overflow"
+        f" (rounding {worst:.2%} where it is worst)"
+    )
     error = power = 0.0
     for p, q, delta in zip(job.ports, a.weights, s.deltas, strict=True):
         unit = (s.sigma * 2.0**delta).reshape((-1,) + (1,) * (q.ndim - 1))
@@ -226,12 +287,12 @@ def _finish(job: Job, a: _Attempt) -> Lowered:
     ratio = theta / s.sigma if n.fire == "step" or np.any(theta) else None
     report = PopulationReport(
         name=n.name, neurons=prod(job.shape), synapses=sum(connections(p.port.synapse, job.shape) for p in job.ports),
-        weight_bits=a.weight_bits, sigma=(float(s.sigma.min()), float(s.sigma.max())),
+        weight_bits=max(_bits(q, a.weight_bits) for q in a.weights), sigma=(float(s.sigma.min()), float(s.sigma.max())),
         steps_per_threshold=None if ratio is None else (float(ratio.min()), float(ratio.max())), guard_bits=s.guard_bits,
         exact=not a.inexact, reason=a.inexact, payload_lsb=float(n.out_scale.max()) if n.fire == "relu" else None,
         bounds=a.bounds.as_dict(), weight_error=float(np.sqrt(error / power)) if power else 0.0,
     )  # fmt: skip
-    return Lowered(neuron=n, weights=a.weights, report=report, payload=a.bounds.payload)
+    return Lowered(neuron=n, weights=a.weights, report=report, payload=a.bounds.payload, notes=(what,) if a.coarse else ())
 
 
 __all__ = ["Job", "Lowered", "lower"]

@@ -15,18 +15,21 @@ class Options:
 
     weight_bits   signed weights, at most the target's
     input_bits    payload of a quantised input; inputs that lie on a grid of no more levels keep their grid
-    payload_bits  payload of a graded output
+    payload_bits  payload of a graded output of a neuron
+    stream_bits   payload of a real-valued stream (a sum or current that several layers read) and of its differences
+                  both are the most: a payload gets fewer bits where its readers could not add them up without overflow
     pursue_exact  "auto": exact populations where that costs nothing; "always": trade weight bits for guard bits elsewhere
     """
 
     weight_bits: int = 8
     input_bits: int = 8
     payload_bits: int = 8
+    stream_bits: int = 16
     pursue_exact: Literal["auto", "always"] = "auto"
 
     def check(self, widest: int) -> None:
         """Raise CompileError SNN310 for a width that makes no sense on a target whose weights have ``widest`` bits."""
-        for label, low, high in (("weight_bits", 2, widest), ("input_bits", 1, 16), ("payload_bits", 1, 16)):
+        for label, low, high in (("weight_bits", 2, widest), ("input_bits", 1, 16), ("payload_bits", 1, 16), ("stream_bits", 1, 16)):
             value = getattr(self, label)
             if not low <= value <= high:
                 raise fail("SNN310", f"{label} is {value}, it must lie in {low}..{high}")
@@ -38,6 +41,7 @@ class Options:
 class PopulationReport:
     """What became of one population, and what is proved about it.
 
+    weight_bits  what a weight takes: 1 if binary, 2 if ternary, 4 if there are at most 16 equidistant levels
     sigma     smallest and largest value of one weight LSB over the channels (of the port with the finest weights)
     steps_per_threshold  K, the threshold in weight LSBs: smallest and largest; None without a threshold
     guard_bits  F: one membrane LSB is sigma * 2**-F

@@ -3,6 +3,11 @@
 weight LSB of port p     sigma[c] * 2**delta_p        delta: ports with larger weights get a coarser grid, delta >= 0
 membrane LSB             sigma[c] * 2**-F             F guard bits; accumulators are shifted by e_p = F + delta_p
 threshold                theta[c] = n[c] * 2**G       membrane LSBs; n is an integer, so theta is one by construction
+graded output            sigma[c] * 2**-F = multiplier[c] * 2**-shift[c] * payload LSB        exactly, where nothing else decides sigma
+
+A residual stream arrives as one synapse per neuron: its one weight is a whole number of sigma, up to 2**-16, whatever else arrives.
+Where no guard bits are left and the sums are still too large, sigma grows by powers of two: the port with the finest weights loses
+bits first (F < 0 in ``choose``).
 
 With a gain on the input the membrane's LSB does not depend on the weights' (the gain takes up the ratio): a payload's grid or the
 threshold gives it,  2**-F * grid  or  2**-F * theta[c], and accumulators are shifted by E + delta_p, E only as large as keeps the
@@ -16,6 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from snncompile.ir.graph import Array
+from snncompile.ir.linear_ops import Diagonal
+from snncompile.numerics import Format
+from snncompile.quantize.graded import fixed_point
 from snncompile.quantize.payload import Incoming
 
 _FAR = 2.0**30
@@ -52,26 +60,56 @@ class Scales:
 class Magnitudes:
     """What the weights ask for, once per population: relative grids of the ports, peak per channel, a trained grid if there is one.
 
-    peak  (C,) the largest weight in units of the port's relative grid      grid  (C,) the weights are multiples of it, or 0
+    peak    (C,) the largest weight in units of the port's relative grid
+    grid    (C,) the weights of all ports are multiples of it, or 0
+    lead    (C,) the trained grid of the port with the most weights, if it has one, in units of the port's relative grid, and which port
+    stream  (C,) the one weight of a graded stream's synapse, or 0
     """
 
     deltas: tuple[int, ...]
     peak: Array
     grid: Array
+    peaks: tuple[Array, ...]
+    lead: tuple[int, Array] | None = None
+    stream: Array | None = None
 
 
 def magnitudes(ports: list[Incoming], codes: int) -> Magnitudes:
     """Measure the weights; ``codes`` is the largest weight integer."""
-    peaks = [p.channel_peak for p in ports]
+    peaks = tuple(p.channel_peak for p in ports)
     middles = [float(np.median(a[a > 0])) if np.any(a > 0) else 0.0 for a in peaks]
-    finest = min([m for m in middles if m > 0], default=1.0)
-    deltas = tuple(max(0, round(np.log2(m / finest))) if m > 0 else 0 for m in middles)
+    deltas = _relative(middles)
+    flat = [np.abs(p.weight.reshape(len(p.weight), -1)) for p in ports]
+    grid = grid_of(np.concatenate([rows * 2.0**-d for rows, d in zip(flat, deltas, strict=True)], axis=1), codes)
+    stream = _stream(ports, grid)
+    lead = None
+    if stream is None and len(ports) > 1 and not np.any(grid):
+        largest = max(range(len(ports)), key=lambda k: ports[k].weight.size)
+        own = grid_of(flat[largest], codes)
+        if np.all((own > 0) | (peaks[largest] == 0)) and np.any(own):
+            middles[largest] = float(np.median(own[own > 0])) * codes
+            deltas = _relative(middles)
+            lead = (largest, np.where(own > 0, own, np.median(own[own > 0])))
     peak = np.max([a * 2.0**-d for a, d in zip(peaks, deltas, strict=True)], axis=0)
-    rows = np.concatenate([np.abs(p.weight.reshape(len(p.weight), -1)) * 2.0**-d for p, d in zip(ports, deltas, strict=True)], axis=1)
-    return Magnitudes(deltas=deltas, peak=peak, grid=_grid(rows, codes))
+    return Magnitudes(deltas=deltas, peak=peak, grid=grid, peaks=peaks, lead=lead, stream=stream)
 
 
-def _grid(rows: Array, codes: int) -> Array:
+def _relative(middles: list[float]) -> tuple[int, ...]:
+    """Powers of two that bring the ports' typical weights together, 0 for the finest."""
+    finest = min([m for m in middles if m > 0], default=1.0)
+    return tuple(max(0, round(np.log2(m / finest))) if m > 0 else 0 for m in middles)
+
+
+def _stream(ports: list[Incoming], grid: Array) -> Array | None:
+    """The weight per channel of the graded payload that arrives through one synapse per neuron, if exactly one does."""
+    found = [p for p in ports if isinstance(p.port.synapse, Diagonal) and p.payload.high > 1 and p.zero is None]
+    if len(found) != 1 or np.any(grid):
+        return None
+    rows = np.abs(found[0].weight.reshape(len(found[0].weight), -1))
+    return rows[:, 0] if np.all(rows == rows[:, :1]) and np.all(rows > 0) else None
+
+
+def grid_of(rows: Array, codes: int) -> Array:
     """Per row the step of which all magnitudes are small integer multiples, or 0: binary, ternary and few-bit trained weights.
 
     A row needs enough weights to tell a grid from chance: two of one size, or four and more of several sizes.
@@ -110,27 +148,49 @@ def choose_gained(m: Magnitudes, unit: Array, largest: Array, *, codes: int, gua
     )  # fmt: skip
 
 
-def choose(m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool) -> Scales:
-    """Scales for F guard bits and thresholds on multiples of 2**G.
+def choose(
+    m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool, output: tuple[float, Format] | None = None
+) -> Scales:
+    """Scales for F guard bits and thresholds on multiples of 2**G; F below 0 makes the weight LSB coarser by 2**-F.
 
     theta   (C,) the magnitude that shall be a whole number of lattice steps, 0 where there is none
     shared  one scale for all channels (a readout compares them)
+    output  payload LSB and multiplier format of a graded output, where that and not the threshold decides the scale: then the
+            membrane's LSB is a multiple of the payload's that multiplier and shift hold exactly
     """
+    coarser, guard_bits = max(0, -guard_bits), max(0, guard_bits)
+    deltas = [max(0, d - coarser) for d in m.deltas]
     needed = m.peak / codes
     typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
-    needed = np.where(needed > 0, needed, typical)  # a channel without weights takes a scale like its neighbours'
+    needed = np.where(needed > 0, needed, typical) * 2.0**coarser  # a channel without weights takes a scale like its neighbours'
     sigma, n = needed.copy(), np.zeros(len(needed), dtype=np.int64)
     if shared:
         on_grid = m.grid[m.peak > 0]
         same = on_grid.size and on_grid[0] > 0 and np.allclose(on_grid, on_grid[0], rtol=1e-6, atol=0)
         sigma[:] = on_grid[0] if same else needed.max()
+    elif m.lead is not None:
+        sigma = m.lead[1] * 2.0 ** -deltas[m.lead[0]]
     else:
         ratio = theta * 2.0 ** (guard_bits - lattice)
-        steps = np.floor(ratio / needed * (1 + 1e-12))
+        if m.stream is not None:
+            sigma = m.stream / np.clip(np.floor(m.stream / needed * (1 + 1e-12)), 1, codes)
+            steps = np.rint(ratio / sigma)
+        else:
+            steps = np.floor(ratio / needed * (1 + 1e-12))
         n = np.where(steps < _FAR, steps, 0).astype(np.int64)  # nothing reaches a threshold that far away: it needs no scale
-        sigma = np.where(n > 0, ratio / np.maximum(n, 1), needed)
+        sigma = np.where(n > 0, ratio / np.maximum(n, 1), sigma)
         sigma, n = np.where(m.grid > 0, m.grid, sigma), np.where(m.grid > 0, 0, n)
-    return Scales(sigma=sigma, deltas=m.deltas, guard_bits=guard_bits, lattice=lattice, n=n)
+    if output is not None:
+        multiplier, shift = fixed_point((sigma * 2.0**-guard_bits / output[0])[None], output[1])
+        sigma, n = multiplier[0] * 2.0 ** (guard_bits - shift) * output[0], np.zeros_like(n)
+    fitted = tuple(d + _excess(peak * 2.0**-d / sigma, codes) for peak, d in zip(m.peaks, deltas, strict=True))
+    return Scales(sigma=sigma, deltas=fitted, guard_bits=guard_bits, lattice=lattice, n=n)
 
 
-__all__ = ["Magnitudes", "Scales", "choose", "choose_gained", "magnitudes"]
+def _excess(steps: Array, codes: int) -> int:
+    """The power of two by which a port's grid must be coarser so that all its weights have a code."""
+    largest = float(steps.max(initial=0.0)) / (codes + 0.5)
+    return max(0, int(np.ceil(np.log2(largest)))) if largest > 0 else 0
+
+
+__all__ = ["Magnitudes", "Scales", "choose", "choose_gained", "grid_of", "magnitudes"]

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from snncompile.ir.graph import Array
+from snncompile.numerics import few_levels
 
 INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
 SMALLEST_PACKED = 64
@@ -43,16 +44,11 @@ def pack(array: Array) -> Array | None:
     """One record that holds the array in 1, 2 or 4 bits a value, or None if the values do not fit."""
     if array.dtype.kind not in "iub" or array.size < SMALLEST_PACKED:
         return None
-    low, high = int(array.min()), int(array.max())
-    distance = array.astype(np.int64) - low if high - low < 2**62 else None
-    if distance is None:
+    found = few_levels(array)
+    if found is None:
         return None
-    step = int(np.gcd.reduce(distance, axis=None)) or 1
-    levels = (high - low) // step + 1
-    bits = next((b for b in (1, 2, 4) if levels <= 2**b), None)
-    if bits is None:
-        return None
-    codes = (distance // step).astype(np.uint8).reshape(-1, 1) >> np.arange(bits, dtype=np.uint8) & 1
+    bits, low, step = found
+    codes = ((array.astype(np.int64) - low) // step).astype(np.uint8).reshape(-1, 1) >> np.arange(bits, dtype=np.uint8) & 1
     packed = np.packbits(codes.reshape(-1), bitorder="little")
     fields: list[Any] = [("bits", "u1"), ("shape", "<i4", (array.ndim,)), ("offset", "<i8"), ("step", "<i8"), ("codes", "u1", packed.shape)]
     record = np.zeros((), dtype=fields)
