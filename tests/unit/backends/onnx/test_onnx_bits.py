@@ -43,13 +43,13 @@ def agree(seeds) -> int:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_random_programs_with_every_op_and_field_agree(seed):
     agree([seed])
 
 
 def test_random_programs_seldom_overflow():
-    assert agree(range(30)) >= 25
+    assert agree(range(20)) >= 17
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_many_random_programs_agree():
 
 
 @given(weight_bits=st.integers(1, 31), payload_bits=st.integers(1, 31), fan_in=st.integers(1, 40), seed=st.integers(0, 99))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_every_piece_of_a_cut_convolution_is_exact_in_float32_and_their_sum_is_the_whole(weight_bits, payload_bits, fan_in, seed):
     high = 2**weight_bits - 1
     weight = np.random.default_rng(seed).integers(-high, high + 1, (2, fan_in))
