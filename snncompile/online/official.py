@@ -85,7 +85,7 @@ def suggestion(state: State) -> tuple[Layout, dict[str, Any]] | None:
         return None
     try:
         known = layout.arguments(state)
-    except (KeyError, StopIteration, IndexError):
+    except (KeyError, StopIteration, IndexError, TypeError, ZeroDivisionError):
         return None  # a layout in its signs, but not whole
     defaults = {name: p.default for name, p in inspect.signature(factory_of(layout.arch)).parameters.items()}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}

@@ -155,6 +155,14 @@ def test_loading_is_strict_and_shows_the_difference(how, shown, tmp_path):
     assert "renamed from the keys of OTTT's and NDOT's VGG" in str(error.value)
 
 
+def test_weights_of_impossible_shapes_are_no_traceback(tmp_path):
+    state = theirs.OtttVgg().state_dict() | {"features.3.op.weight": torch.ones(()), "classifier.0.op.weight": torch.ones(())}
+    torch.save({"net": state}, tmp_path / "odd.pth")
+    with pytest.raises(CompileError) as error:
+        load_model(tmp_path / "odd.pth")
+    assert error.value.code == "SNN138"
+
+
 def test_a_clip_of_ternary_weights_that_is_not_1_is_refused(tmp_path):
     state = theirs.EmpfResNet(ternary=True).state_dict()
     state["layer1.0.conv1.0.weight_clip_val"] = torch.tensor([0.8])
