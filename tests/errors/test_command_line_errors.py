@@ -21,7 +21,7 @@ from snncompile.online import list_networks
 
 NET = FOREIGN[2:]
 CASES: dict[str, tuple[Callable[[Path], tuple[object, ...]], str]] = {}
-ROOMS = ("files.py", "capture/load.py", "backends/bundle", "cli", "report")
+ROOMS = ("files.py", "capture/load.py", "capture/weights.py", "capture/factory.py", "backends/bundle", "cli", "report")
 
 
 def case(label: str, message: str):

@@ -31,7 +31,8 @@ class ModelOptions:
 
     def load(self, path: Path | None) -> LoadedModel | LoadedGraph:
         """Load it; errors of ``capture.load``."""
-        from snncompile.capture.load import load_model, parse_arch_args  # noqa: PLC0415 - torch, which bundles do without
+        from snncompile.capture.factory import parse_arch_args  # noqa: PLC0415
+        from snncompile.capture.load import load_model  # noqa: PLC0415 - torch, which bundles do without
 
         return load_model(
             path, arch=self.arch, arch_args=parse_arch_args(self.arch_args), trust_pickle=self.trust_pickle, input_shape=self.input_shape,

@@ -71,7 +71,7 @@ def test_a_factory_alone_compiles_and_its_prints_stay_out_of_the_json(here):
 def test_a_pickled_module_is_taken_when_it_is_trusted(here):
     import torch
 
-    from snncompile.capture.load import build
+    from snncompile.capture.factory import build
 
     torch.save(build("net:Tiny"), here / "whole.pt")
     refused = snn("export", "whole.pt", *FOREIGN[2:], "--no-lava")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from click.testing import CliRunner
 
-from snncompile.capture.load import build
+from snncompile.capture.factory import build
 from snncompile.cli.app import cli
 
 HERE = Path(__file__).parent
