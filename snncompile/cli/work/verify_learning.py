@@ -23,6 +23,9 @@ from snncompile.report.learning import print_learning
 from snncompile.target import load_target
 from snncompile.verify import learning as claims
 
+PROCESS_SECONDS = 1e-3
+"""Of a Lava process and hardware step."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -84,11 +87,17 @@ def _lava(
 
     find_interpreter(progress.phase)
     progress.phase("learning on Lava's simulator")
-    part = taught.first(request.samples or len(taught.labels))
+    part = taught.first(request.samples or min(len(taught.labels), affordable(bundle, program, request.timeout)))
     return claims.compare_lava(
         program, bundle.graph, bundle.schedule, bundle.plan_folder, part.payloads, part.labels, ours, timeout_s=request.timeout,
         progress=progress.count, preparing=progress.phase,
     )  # fmt: skip
+
+
+def affordable(bundle: Bundle, program: LearningProgram, timeout: float) -> int:
+    """How many samples Lava learns in half the time limit, by what a hardware step was measured to cost on one busy core."""
+    processes = len(bundle.populations) + 4
+    return max(1, int(timeout / 2 / (PROCESS_SECONDS * processes * program.time(bundle.schedule).hardware_steps(1))))
 
 
 def _pytorch(bundle: Bundle, program: LearningProgram, taught: Features, ours: Learned, progress: Progress) -> tuple[Array, Array]:
