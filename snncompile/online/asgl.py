@@ -43,14 +43,20 @@ class AdaptiveSpike(nn.Module):
 class ASGLNeuron(LoopedNeuron):
     """u[t] = sigmoid(d) v[t-1] + I[t];   s[t] = spikes of u[t] - threshold;   v[t] = (1 - s[t]) u[t];   y[t] = threshold * s[t].
 
-    The stored d is learned, one per layer, sigmoid(d) = 1/2 at first. The threshold is a constant (1/2 for DVS, 1 for CIFAR).
+    The stored d is learned, one per layer, sigmoid(d) = 1/2 at first
+    (and for ever without ``learn_decay``). The threshold is a constant (1/2 for DVS, 1 for CIFAR).
     Source   as ``AdaptiveSpike``
     """
 
-    def __init__(self, threshold: float = 0.5, *, width: float = 1.0, p: float = 0.2) -> None:
+    decay: Tensor
+
+    def __init__(self, threshold: float = 0.5, *, width: float = 1.0, p: float = 0.2, learn_decay: bool = True) -> None:
         super().__init__()
         self.threshold = threshold
-        self.decay = nn.Parameter(torch.zeros(()))
+        if learn_decay:
+            self.decay = nn.Parameter(torch.zeros(()))
+        else:
+            self.register_buffer("decay", torch.zeros(()), persistent=False)
         self.spike = AdaptiveSpike(width, p)
 
     def forward(self, currents: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ class TETVGG(SequenceNetwork):
         input_size: Sequence[int],
         classifier: str | int,
         neuron: Callable[[], LoopedNeuron],
+        bias: bool,
         shortcuts: Sequence[int],
         norm: InputNorm | None,
     ) -> None:
@@ -63,11 +64,11 @@ class TETVGG(SequenceNetwork):
             config,
             in_channels,
             input_size,
-            lambda i, o, first: nn.Sequential(OverTime(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o)), neuron()),
+            lambda i, o, first: nn.Sequential(OverTime(nn.Conv2d(i, o, 3, padding=1, bias=bias), nn.BatchNorm2d(o)), neuron()),
         )
         self.features = nn.Sequential(*(OverTime(stage) if isinstance(stage, nn.AvgPool2d) else stage for stage in stack.stages))
         head, inputs = stack.head(classifier)
-        self.classifier = OverTime(head, nn.Flatten(), nn.Linear(inputs, check_classes(num_classes)))
+        self.classifier = OverTime(head, nn.Flatten(), nn.Linear(inputs, check_classes(num_classes), bias=bias))
         widths = feature_widths(config, shortcuts)
         self.heads = nn.ModuleDict(
             {str(k): OverTime(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)) for k, width in widths.items()}
@@ -98,6 +99,7 @@ NEURONS: dict[str, Callable[[], LoopedNeuron]] = {
     "lif": HardLIF,
     "dspike": lambda: HardLIF(threshold=0.5, surrogate=Dspike()),
     "asgl": ASGLNeuron,
+    "asgl-constant": lambda: ASGLNeuron(learn_decay=False),
 }
 
 
@@ -110,6 +112,7 @@ def tet_vgg(
     input_size: Sequence[int] = (48, 48),
     classifier: str | int = "flatten",
     neuron: str = "lif",
+    bias: bool = True,
     shortcuts: Sequence[int] = (),
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -117,7 +120,8 @@ def tet_vgg(
 ) -> TETVGG:
     """TET's feedforward network; the defaults are its VGG-SNN for DVS-CIFAR10 (9,271,498 parameters).
 
-    ``neuron``  "lif", or "dspike" for Li et al.'s surrogate (threshold 1/2), or "asgl" for neurons with a learned smoothing width
+    ``neuron``  "lif", or "dspike" for Li et al.'s surrogate (threshold 1/2), or "asgl" for neurons with a learned smoothing width and
+                leak; "asgl-constant" keeps the leak. ASGL's VGGSNN2 is "asgl-constant" with bias=False (9,268,744 parameters)
     """
     if neuron not in NEURONS:
         raise fail("SNN703", f"unknown neuron {neuron!r}", help=f"choose one of {', '.join(NEURONS)}")
@@ -128,6 +132,7 @@ def tet_vgg(
         input_size=input_size,
         classifier=classifier,
         neuron=NEURONS[neuron],
+        bias=bias,
         shortcuts=shortcuts,
         norm=input_norm(mean, std, pixel_scale, in_channels),
     )

@@ -112,13 +112,21 @@ def test_training_through_time_lowers_the_loss_and_steps_do_not_look_ahead(name,
         through_time(net, frames[:0], y, optimiser)
 
 
+ASGL_RESNET18 = {"widths": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "hidden": 0, "num_classes": 100, "neuron": "asgl"}
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "count"),
     [
         ("tet_vgg", {}, 9_271_498),
         ("glif_resnet", {}, 11_347_456),
         ("glif_resnet", {"num_classes": 100, "hidden": 0}, 11_265_024),
+        ("glif_resnet", {"widths": [128, 256, 512], "depths": [3, 3, 2]}, 12_749_824),
         ("nf_resnet", {}, 21_797_688),
+        ("osr_nf_resnet", {}, 21_806_184),
+        ("tet_resnet", {}, 12_630_858),
+        ("tet_vgg", {"neuron": "asgl-constant", "bias": False}, 9_268_744),
+        ("tet_resnet", ASGL_RESNET18, 11_220_166),
     ],
 )
 def test_the_networks_have_the_parameter_counts_of_the_papers(name, arguments, count):
