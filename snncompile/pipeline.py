@@ -138,9 +138,9 @@ def compile_graph(
 
 
 def fold(graph: Graph, samples: Mapping[str, Array]) -> tuple[Graph, tuple[PassRecord, ...]]:
-    """Run the passes, measured on a probe: real samples where there are some, else random values in the input's range."""
+    """Run the passes, measured on one sample: a real one where there is one, else random values in the input's range."""
     probe = {
-        n.name: samples[n.name][:PROBES] if n.name in samples else random_input(n, graph.steps)
+        n.name: samples[n.name][:1] if n.name in samples else random_input(n, graph.steps, samples=1)
         for n in graph.of(Input)
         if isinstance(n, Input)
     }

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from snncompile.errors import CompileError, InternalError
 from snncompile.ir.graph import Array, Graph, validate
+from snncompile.ir.linear_ops import Delay
 from snncompile.passes.base import Outcome, Pass, Refusal
 from snncompile.passes.evidence import Difference, Evidence
 from snncompile.passes.pipeline import DEFAULT, Pipeline
 
 ROUNDS = 20
+FEW = 3
+"""Steps that are executed where all are alike: from rest, with a state, and with a state that has a past."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,11 @@ def run_passes(
     """Run the passes in order; validate and execute the graph between them.
 
     probe    by input name, ``(N, T, *shape)`` or ``(N, 1, *shape)``; one sample is enough to see a wrong fold
-    steps    how many model steps to execute, all by default
+    steps    how many model steps to execute; by default all where steps differ from each other, else the first few
     Errors   CompileError from validation of the given graph; InternalError if a pass breaks the IR or its own error bound
     """
     validate(graph)
-    evidence = Evidence.of(graph, probe, steps)
+    evidence = Evidence.of(graph, probe, _steps_to_see(graph) if steps is None else steps)
     records: list[PassRecord] = []
     for part in pipeline:
         for step, first_round in _sequence(part, records):
@@ -67,6 +70,12 @@ def run_passes(
                 )
             graph = outcome.graph if changed else graph
     return graph, tuple(records)
+
+
+def _steps_to_see(graph: Graph) -> int:
+    """How many steps show every operation: all if constants differ between them or values of earlier ones come back, else the first few."""
+    differ = any(n.steps > 1 or isinstance(n, Delay) for n in graph.nodes)
+    return graph.steps if differ else min(graph.steps, FEW)
 
 
 def _sequence(part: Pass | tuple[Pass, ...], records: list[PassRecord]) -> Iterator[tuple[Pass, bool]]:
