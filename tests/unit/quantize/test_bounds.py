@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from population_nets import TARGET, graph_of, image_net, images, neuron, one_layer
 
+from snncompile.errors import CompileError
 from snncompile.ir import reference
 from snncompile.ir.linear_ops import Input, Linear
 from snncompile.ir.neuron import Fire, Reset, constant
@@ -43,7 +44,12 @@ def test_no_input_leaves_the_bounds(seed, fire, reset, leak, alpha, late, steps,
     )  # fmt: skip
     high = 1 if spikes else 255
     calibration = {"x": rng.integers(0, high + 1, (20, steps, 8)).astype(float)}
-    result = quantize(graph, TARGET, options=Options(weight_bits=bits), calibration=calibration)
+    try:
+        result = quantize(graph, TARGET, options=Options(weight_bits=bits), calibration=calibration)
+    except CompileError as e:
+        assert e.diagnostics[0].code == "SNN302"
+        assert abs(leak) > 1  # only a membrane that grows by itself may be too large
+        return
     assert_inside(result, {"x": rng.integers(0, high + 1, (30, steps, 8))})
     w = result.graph.by_name["w"].weight
     for row in w:  # the worst inputs for each neuron: all excitation, all inhibition, and one after the other
