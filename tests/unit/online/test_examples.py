@@ -12,9 +12,14 @@ import torch
 from click.testing import CliRunner
 
 from snncompile.online import load_checkpoint
+from snncompile.online.rule import direct_coding, summed_logits
+from snncompile.online.speech import FILE
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-METHODS = {"ndot": "NDOT_A", "sltt": "SLTT", "osr": "OSR_A", "empf": "EMPF_R"}
+METHODS = {
+    "ottt": "OTTT_A", "ndot": "NDOT_A", "sltt": "SLTT", "osr": "OSR_A", "empf": "EMPF_R", "empf_ternary": "EMPF_R", "empf_seca1": "EMPF_R",
+    "empf_seca2": "EMPF_R", "ltl": "LTL", "tet": "TET", "glif": "STBP", "asgl": "STBP", "shortcut": "TET",
+}  # fmt: skip
 
 
 def script(name):
@@ -45,9 +50,24 @@ def test_a_script_trains_from_files_to_a_checkpoint_of_its_method(name, folder):
     checkpoint = load_checkpoint(out)
     assert (checkpoint.method, checkpoint.steps, checkpoint.arch_args.get("steps", 2)) == (METHODS[name], 2, 2)
     assert f"--method {METHODS[name]} " in checkpoint.training["command"]
-    with torch.no_grad():
-        assert checkpoint.build()(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    assert summed_logits(checkpoint.build(), direct_coding(torch.zeros(1, 1, 28, 28), 2)).shape == (1, 10)
     assert out.stat().st_size < 300_000
+
+
+def test_spoken_digits_are_learned_as_sequences(folder):
+    audio = np.random.default_rng(0).integers(-999, 999, 20_000).astype(np.int16)
+    np.savez(folder / FILE, audio=audio, offset=np.linspace(0, 20_000, 21, dtype=int), digit=np.arange(20) % 10, index=np.arange(20) % 10)
+    out = folder / "model.pt"
+    result = CliRunner().invoke(script("fsdd"), ["--data", str(folder), "--epochs", "1", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    checkpoint = load_checkpoint(out)
+    assert (checkpoint.method, checkpoint.steps, checkpoint.training["test_samples"]) == ("OTTT_A", 16, 10)
+    assert checkpoint.input == {"shape": [3, 32, 2], "layout": "step", "dtype": "uint8", "low": 0, "high": 1}
+
+
+def test_every_recipe_is_tried():
+    recipes = {path.parent.name for path in EXAMPLES.glob("*/train.py") if "Recipe(" in path.read_text()}
+    assert recipes == {*METHODS, "mnist_ottt", "fsdd"}
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/model.pt")), ids=lambda path: path.parent.name)
