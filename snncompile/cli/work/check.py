@@ -9,13 +9,16 @@ import click
 from rich.table import Table
 
 from snncompile.capture.load import LoadedGraph
-from snncompile.capture.survey import Survey
+from snncompile.capture.survey import Survey, Verdict
 from snncompile.checking import Checked, Operation, judge
 from snncompile.checking import check as check_model
 from snncompile.cli import show
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
+from snncompile.cli.work import netx
 from snncompile.cli.work.request import ModelOptions
+from snncompile.errors import CompileError
+from snncompile.ir.integer import IntNeuron
 from snncompile.report.summary import put
 
 
@@ -51,6 +54,8 @@ def check(request: Request) -> int:
 
 def _check(request: Request, progress: Progress) -> Checked:
     progress.phase("loading the model")
+    if request.path is not None and netx.is_net(request.path):
+        return _integers(request, request.path)
     loaded = request.load(request.path)
     data = models.usable_data(request.data, loaded)
     known, _ = models.choose_range(loaded, request.input_range, data, None)
@@ -62,6 +67,21 @@ def _check(request: Request, progress: Progress) -> Checked:
         loaded.model, target=request.target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, calibration=samples,
         input_range=known, name=loaded.name,
     )  # fmt: skip
+
+
+def _integers(request: Request, path: Path) -> Checked:
+    """A file of integers: it is taken whole, or everything that is wrong with its layers is in the way."""
+    try:
+        program = netx.load(path, request, target=request.target, input_range=request.input_range)
+    except CompileError as e:
+        if e.code not in netx.BLOCKERS:
+            raise
+        return Checked(operations=(), blockers=e.diagnostics)
+    operations = (
+        Operation(name=n.name, operation=n.origin[0], verdict=Verdict.NATIVE, note="its integers as they are")
+        for n in program.result.graph.of(IntNeuron)
+    )
+    return Checked(operations=tuple(operations), blockers=())
 
 
 def _table(operations: tuple[Operation, ...]) -> Table:

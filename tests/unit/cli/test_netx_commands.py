@@ -90,6 +90,20 @@ def test_inspect_shows_the_integers_and_has_no_earlier_stage(exported, monkeypat
     assert "error[SNN037]: net.net holds integers" in answer.err
 
 
+def test_check_lists_every_layer_that_is_in_the_way(exported, monkeypatch):
+    folder, _, _ = exported
+    monkeypatch.chdir(folder)
+    assert "nothing is in the way" in snn("-q", "check", "net.net").out
+    odd = layers()
+    odd[1]["neuron"]["type"], odd[3]["neuron"]["refDelay"] = b"SDNN", 2
+    write_net(folder / "odd.net", odd, STEPS)
+    answer = snn("-q", "check", "odd.net", "--json")
+    assert answer.status == 1
+    assert [d["message"].split(":")[0] for d in answer.json["diagnostics"]] == [
+        "'layer/1/neuron/type' is SDNN", "'layer/3/neuron/refDelay' is 2",
+    ]  # fmt: skip
+
+
 def test_two_exports_are_the_same_bytes(exported, monkeypatch):
     folder, _, _ = exported
     monkeypatch.chdir(folder)
