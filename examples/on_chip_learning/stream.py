@@ -1,0 +1,131 @@
+"""A trained network meets new data on the chip and learns from it, one sample after the other, once.
+
+    python stream.py --data FOLDER --task digits --model digits_0_to_4.pt --rate 0.03 --samples 4000 --lava 400
+
+The readout learns by OTTT on the (simulated) chip; PyTorch's online rule learns from the same stream; the third line does not learn.
+Tasks   digits    digits 5 to 9 after a training on 0 to 4        rotated   MNIST turned by 30 degrees        noisy   with salt and pepper
+        fashion   Fashion-MNIST in the place of digits            speaker   spoken digits of a speaker who was left out
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from net import make
+from tasks import TASKS, find_task
+
+import snncompile
+from snncompile.backends.lava.learning_plan import add_learning
+from snncompile.backends.lava.plan import write_plan
+from snncompile.ir import reference
+from snncompile.learning.attach import LearnOptions, make_plastic
+from snncompile.learning.float_rule import learn_float
+from snncompile.learning.stream import learn
+from snncompile.learning.widths import Widths
+from snncompile.online.stream import learn_stream
+from snncompile.verify.dynamics import input_values
+from snncompile.verify.learning import chip_accuracy, compare_lava, compare_updates, float_accuracy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of mnist/, fashion-mnist/ and fsdd/")
+    parser.add_argument("--task", choices=TASKS, default="digits")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--rule", default="ottt")
+    parser.add_argument("--rate", type=float, default=0.03)
+    parser.add_argument("--samples", type=int, default=4000)
+    parser.add_argument("--lava", type=int, default=0, help="so many samples also on Lava")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for results.json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    task = find_task(args.task, args.data)
+    model = make(**task.shape)
+    model.load_state_dict(torch.load(args.model, weights_only=True))
+    order = np.random.default_rng(args.seed).permutation(len(task.stream[0]))[: args.samples]
+    x, y = task.stream[0][order], task.stream[1][order]
+    calibration = x[:32].astype(np.float64)
+    compiled = snncompile.compile(
+        model.eval(), input_shape=x.shape[-3:], steps=task.steps, input_range=(0, task.top, 1), calibration=calibration
+    )
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - started:6.0f} s  {text}", flush=True)
+
+    options = LearnOptions(layer="readout", rule=args.rule, rate=args.rate)
+    plastic = make_plastic(compiled.result, compiled.float_graph, compiled.source_graph, compiled.target, options)
+    (source,) = (n.name for n in plastic.result.graph.nodes if n.kind == "int_input")
+
+    def payloads(values: np.ndarray) -> dict[str, np.ndarray]:
+        return input_values(plastic.result.graph, {source: values if values.ndim == 5 else values[:, None]})
+
+    def seen(values: np.ndarray) -> np.ndarray:
+        out = []
+        for start in range(0, len(values), 200):
+            sent = reference.run(plastic.result.graph, payloads(values[start : start + 200]), record=[plastic.program.source], batch=200)
+            out.append(sent[plastic.program.source].reshape(-1, task.steps, sent[plastic.program.source][0, 0].size).astype(np.uint8))
+        return np.concatenate(out)
+
+    taught = seen(x)
+    tests = {name: (seen(xt), yt) for name, (xt, yt) in task.tests.items()}
+    tested = sum(len(yt) for _, yt in tests.values())
+    say(f"frozen layers: {len(x)} samples of the stream, {tested} to test on, {taught.mean():.3f} spikes a neuron and step")
+    start = plastic.program.chip_weights(plastic.result.graph) * plastic.program.lsb
+    growth = np.abs(learn_float(plastic.program, plastic.result.graph, taught[:512], y[:512], start)).max() / np.abs(start).max()
+    options = replace(options, headroom=max(1.0, 1.25 * float(growth)))
+    plastic = make_plastic(compiled.result, compiled.float_graph, compiled.source_graph, compiled.target, options)
+    program, graph = plastic.program, plastic.result.graph
+    impulse, levels = program.rule.x1.impulse, program.error.levels
+    say(f"dw = {program.rule.lava('dw')}; x1 += {impulse:.4g}; {levels} levels; headroom {options.headroom:.2f}")
+    ours = learn(program, graph, plastic.schedule, Widths.of(compiled.target), taught, y)
+    say(f"learned on the chip's integers; {np.mean(np.abs(ours.weights[-1]) >= 255):.2%} of the weights at their limit")
+    bias = np.zeros(len(start))
+    begin = ours.weights[0] * program.lsb / program.gain
+    floated = learn_stream(taught, y, begin, bias, gain=program.gain, leak=program.leak, rate=program.rate, loss=program.error.loss)
+    update = compare_updates(program, ours, floated)
+    say(f"update: correlation {update.correlation:.4f}, slope {update.slope:.4f}")
+    accuracies: dict[str, dict[str, float]] = {}
+    found: dict[str, object] = {
+        "task": args.task, "rule": args.rule, "rate": args.rate, "samples": len(y), "dw": program.rule.lava("dw"),
+        "headroom": options.headroom, "update_correlation": update.correlation, "update_slope": update.slope,
+        "drift": [dict(r) for r in update.drift], "accuracy": accuracies,
+    }  # fmt: skip
+    for name, (sent, yt) in tests.items():
+        row = {
+            "on the chip": chip_accuracy(program, graph, sent, yt, ours.weights[-1], "sum"),
+            "PyTorch": float_accuracy(sent, yt, floated[-1], bias, program.gain, "sum"),
+            "no learning": chip_accuracy(program, graph, sent, yt, ours.weights[0], "sum"),
+        }
+        accuracies[name] = row
+        say(f"{name:18} {len(yt):6,} samples  " + "  ".join(f"{k} {100 * v:.2f} %" for k, v in row.items()))
+    if args.lava:
+        with tempfile.TemporaryDirectory() as folder:
+            write_plan(Path(folder), graph, plastic.schedule)
+            add_learning(Path(folder), program)
+            bits = compare_lava(
+                program, graph, plastic.schedule, Path(folder), {k: v[: args.lava] for k, v in payloads(x[: args.lava]).items()},
+                y[: args.lava], ours, timeout_s=3600,
+            )  # fmt: skip
+        say(f"Lava: {bits.differing_bits} of {bits.compared_bits:,} bits differ ({bits.samples} samples, {bits.steps:,} hardware steps)")
+        found["lava_bits"] = {
+            "differing": bits.differing_bits,
+            "compared": bits.compared_bits,
+            "samples": bits.samples,
+            "steps": bits.steps,
+        }
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / f"{args.task}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
