@@ -9,8 +9,9 @@ import nir
 import numpy as np
 
 from snncompile.backends.nir.neurons import DT
+from snncompile.ir.conv import pad_or_crop
 from snncompile.ir.graph import Array, Op, Shape
-from snncompile.ir.linear_ops import Affine, AvgPool2d, Conv2d, Delay, Diagonal, Gather, Linear
+from snncompile.ir.linear_ops import Affine, AvgPool2d, Conv2d, Delay, Diagonal, Gather, Linear, Sides
 
 ONE_HOT = 1 << 24
 DIAGONAL = 1 << 12
@@ -121,7 +122,23 @@ def _gather(op: Gather, before: Shape, after: Shape) -> list[Any] | str:
                 input_shape=before[1:], weight=_one_hot(channels, before[0])[:, :, None, None], stride=(1, 1), padding=(0, 0),
                 dilation=(1, 1), groups=1, bias=np.zeros(after[0]),
             )]  # fmt: skip
+    window = _window(op.index, before, after)
+    if window is not None:
+        identity = np.eye(before[0])[:, :, None, None]
+        return _conv(Conv2d(name=op.name, weight=identity, padding=window), before, after)
     return "NIR has no node for its wiring"
+
+
+def _window(index: Array, before: Shape, after: Shape) -> Sides | None:
+    """The padding (negative sides crop) that turns the maps into the wired ones, if that is all."""
+    inside = np.flatnonzero(index >= 0)
+    if len(before) != 3 or len(after) != 3 or before[0] != after[0] or not inside.size:
+        return None
+    here, there = (np.array(np.unravel_index(flat[0], shape)) for flat, shape in ((inside, after), (index.reshape(-1)[inside], before)))
+    top, left = (int(n) for n in (here - there)[1:])
+    sides = (top, after[1] - before[1] - top, left, after[2] - before[2] - left)
+    padded = pad_or_crop(np.arange(1, prod(before) + 1).reshape(before), sides) - 1
+    return sides if np.array_equal(padded, index.reshape(after)) else None
 
 
 def _one_hot(index: Array, width: int) -> Array:

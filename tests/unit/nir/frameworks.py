@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import nn
@@ -35,6 +37,7 @@ def with_state(net, x):
     return torch.stack(outs, 1).numpy()
 
 
+@cache
 def sinabs_network(**iaf):
     """Convolution, IAF, sum pooling, LIF: (graph, x, spikes)."""
     import sinabs.layers as sl
@@ -63,6 +66,7 @@ def read_by_sinabs(graph, x):
     return (y[0] if isinstance(y, tuple) else y).reshape(*x.shape[:2], -1).numpy()
 
 
+@cache
 def norse_network():
     """LIFCell with synaptic current, LIFBoxCell, LIBoxCell."""
     import norse.torch as norse
@@ -83,6 +87,7 @@ def read_by_norse(graph, x):
     return with_state(norse.from_nir(graph, ignore_warnings=True), torch.as_tensor(x))
 
 
+@cache
 def snntorch_network(*, recurrent=True, **leaky):
     """Leaky, RLeaky (or Leaky), Synaptic."""
     import snntorch as snn
@@ -111,6 +116,7 @@ def read_by_snntorch(graph, x):
     return with_state(import_from_nir(graph), torch.as_tensor(x, dtype=torch.float32))
 
 
+@cache
 def spikingjelly_network():
     """IF, LIF of both kinds, CUBALIF, with a reset below zero."""
     from spikingjelly.activation_based import functional, layer, neuron
@@ -136,6 +142,7 @@ def read_by_spikingjelly(graph, x):
     return with_state(import_from_nir(graph), torch.as_tensor(x, dtype=torch.float32))
 
 
+@cache
 def rockpool_network():
     """LIFTorch, LIFNeuronTorch, ExpSynTorch."""
     from rockpool.nn.combinators import Sequential

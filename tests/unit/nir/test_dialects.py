@@ -22,6 +22,7 @@ WRITERS = {
     "rockpool": frameworks.rockpool_network, "lava": frameworks.lava_network,
     **({"spikingjelly": frameworks.spikingjelly_network} if EXCHANGE else {}),
 }  # fmt: skip
+CASES = [pytest.param(name, marks=pytest.mark.slow if name == "rockpool" else ()) for name in WRITERS]  # importing Rockpool takes 12 s
 
 
 def same(mine, theirs, *, real=False):
@@ -33,13 +34,13 @@ def same(mine, theirs, *, real=False):
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("dialect", WRITERS)
+@pytest.mark.parametrize("dialect", CASES)
 def test_a_graph_that_the_tool_wrote_gives_the_tools_own_answer(dialect):
     graph, x, theirs = WRITERS[dialect]()
     same(run(import_nir(graph, steps=T, dialect=dialect).graph, x), theirs, real=dialect in ("norse", "rockpool"))
 
 
-@pytest.mark.parametrize("dialect", WRITERS)
+@pytest.mark.parametrize("dialect", CASES)
 def test_the_same_graph_as_a_file_is_the_same_network(dialect, tmp_path):
     graph, x, _ = WRITERS[dialect]()
     found = import_nir(save(graph, tmp_path / "net.nir"), steps=T, dialect=dialect)
@@ -112,7 +113,7 @@ def test_a_file_read_by_spikingjelly():
 
 
 def test_one_file_means_other_spikes_in_every_dialect_that_takes_it():
-    graph = chain(nir.Linear(np.eye(4) * 5), lif(4, tau=2.0), shape=[4])
+    graph = chain(nir.Affine(np.eye(4) * 5, np.zeros(4)), lif(4, tau=2.0), shape=[4])
     x = np.random.default_rng(0).uniform(0, 1, (2, T, 4))
     answers = {}
     for name in ("nir", "sinabs", "sinabs-reader", "norse", "norse-reader"):
