@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from lava_by_hand import as_on_chip, replay
-from net_files import conv, cuba, dense, even, plain, recurrent, spikes, write_net
+from net_files import conv, cuba, dense, even, plain, pool, recurrent, spikes, write_net
 
 from snncompile.importers.netx import Wishes, load_net
 from snncompile.importers.netx.weights import as_netx_runs_them, split
@@ -190,3 +190,32 @@ def test_random_chains_replay(tmp_path_factory, drawn):
         for k, (s, v) in replay(layers, x[sample]).items():
             assert np.array_equal(found[f"layer{k}.v"][sample], v)
             assert np.array_equal(found[f"layer{k}"][sample], s)
+
+
+def every_kind(kind: str):
+    """Networks with what the first acceptance network has not: a clip and a loop; an encoded input, pooling, delays and averages."""
+    g = np.random.default_rng(0)
+    if kind == "clip and loop":
+        weight = np.repeat(np.array([[-256, 254], [-256, 254]]), 4, axis=1)
+        x = np.zeros((1, 60, 8))
+        x[:, :20, :4], x[:, 20:, 4:] = 1, 1
+        return [dense(weight, cuba(100, 300, 0)), recurrent(even(g, 4, 2, scale=200), even(g, 4, 4), cuba(40))], x
+    layers = [
+        plain("input", 1, 4, 5) | {"weight": [-36.0], "bias": [40.0], "neuron": cuba(25, 4096, 1024)},
+        pool(np.full((1, 1, 2, 2), 16), (1, 2, 2), cuba(10)),
+        plain("flatten", 4, 1, 1),
+        dense(even(g, 6, 4, scale=100), cuba(10), delay=[0, 5, 1, 2, 7, 3]),
+        plain("average", 3),
+    ]
+    return layers, g.uniform(0, 1, (2, 1, 1, 4, 5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["clip and loop", "encoded, pooled, delayed, averaged"])
+def test_every_executor_runs_the_same_bits(net, kind):
+    layers, x = every_kind(kind)
+    program = net(layers, steps=60 if x.shape[1] == 60 else STEPS)
+    evidence = Program(graph=program.result.graph, schedule=program.schedule, populations=program.result.populations)
+    found = verify(evidence, {"input": x}, backends=("lava", "onnx", "reference"), timeout_s=240)
+    assert found.ok, found.failures
+    assert [(b.backend, b.differing_bits) for b in found.backends] == [(name, 0) for name in ("lava", "onnx", "reference")]
