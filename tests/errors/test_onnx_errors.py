@@ -143,7 +143,7 @@ def _():
 error[SNN172]: net.onnx: node '/net/Pad' (Pad) pads with mode 'reflect'
   --> net.onnx:2 in /net/Pad
 
-error[SNN172]: net.onnx: node '/net/Reshape' (Reshape) takes a shape, axis or bound from 'i', which depends on the network's input
+error[SNN172]: net.onnx: node '/net/Reshape' (Reshape) takes a shape, axis, index or bound from 'i', which depends on the network's input
   --> net.onnx:4 in /net/Reshape
 
 error[SNN172]: net.onnx: the operator Softmax is not understood; nodes: '/net/Softmax', '/net/Softmax'

@@ -16,11 +16,8 @@ import onnx.inliner
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-import snncompile.capture.onnx.layers
-import snncompile.capture.onnx.pointwise
-import snncompile.capture.onnx.shaping  # noqa: F401 - they register their operators
-from snncompile.capture.onnx.node import DTYPES, OPERATORS, Node, attributes, tensor
-from snncompile.errors import CompileError, Diagnostic, Location, fail
+from snncompile.capture.onnx.node import DTYPES, Node, attributes, tensor
+from snncompile.errors import fail
 from snncompile.files import check_file
 
 OLDEST_OPSET = 7
@@ -42,7 +39,7 @@ class Value:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What is in the file. ``static`` are values that do not depend on the inputs' values; ``stored`` are its tensors."""
+    """What is in the file; ``stored`` are its tensors."""
 
     path: Path
     opset: int
@@ -52,11 +49,10 @@ class OnnxFile:
     outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
     stored: dict[str, torch.Tensor]
-    static: frozenset[str]
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Read and check a file; every operator that is not understood is listed at once."""
+    """Read a file (SNN170, SNN177)."""
     check_file(path)
     model = _load(path)
     metadata = {p.key: p.value for p in model.metadata_props}
@@ -75,12 +71,12 @@ def read_onnx(path: Path) -> OnnxFile:
         nodes = tuple(_node(proto, k, opset, path) for k, proto in enumerate(graph.node, start=1))
     except ValueError as e:
         raise fail("SNN170", f"{path} cannot be read: {e}") from e
-    static = _static(nodes, set(stored))
-    _check_operators(path, graph.node, nodes, static, bool(graph.sparse_initializer))
+    if graph.sparse_initializer:
+        raise fail("SNN170", f"{path} stores sparse tensors", help="store them dense")
     inputs = tuple(_value(path, v) for v in graph.input if v.name not in stored)
     return OnnxFile(
         path, opset, f"{model.producer_name} {model.producer_version}".strip(), metadata, inputs,
-        tuple(_value(path, v) for v in graph.output), nodes, stored, static,
+        tuple(_value(path, v) for v in graph.output), nodes, stored,
     )  # fmt: skip
 
 
@@ -104,8 +100,9 @@ def _node(proto: NodeProto, number: int, opset: int, path: Path) -> Node:
     told = {p.key: p.value for p in proto.metadata_props}
     frames = [f for f in FRAME.findall(told.get("pkg.torch.onnx.stack_trace", "")) if "site-packages" not in f[0] and "/torch/" not in f[0]]
     file, line, function = frames[-1] if frames else (path.name, number, re.sub(r"\s+", "_", proto.name) or proto.op_type)
+    op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
     return Node(
-        op=proto.op_type, name=proto.name or f"{proto.op_type} writing '{proto.output[0]}'", number=number, opset=opset,
+        op=op, name=proto.name or f"{proto.op_type} writing '{proto.output[0]}'", number=number, opset=opset,
         inputs=tuple(proto.input), outputs=tuple(proto.output), attributes=attributes(proto), scope=_scope(proto.name, told),
         file=file, line=int(line), function=function,
     )  # fmt: skip
@@ -121,45 +118,6 @@ def _scope(name: str, told: dict[str, str]) -> str:
         return str(scopes[-2])
     parts = [part for part in name.split("/") if part]
     return ".".join(parts[:-1]) if name.startswith("/") else ""
-
-
-def _static(nodes: tuple[Node, ...], known: set[str]) -> frozenset[str]:
-    """Values that are the same whatever the inputs hold: stored ones, shapes, and what is computed from them."""
-    for n in nodes:
-        if n.op in ("Shape", "Size", "Constant") or (n.inputs and all(name in known or not name for name in n.inputs)):
-            known.update(n.outputs)
-    return frozenset(known)
-
-
-def _check_operators(path: Path, protos: object, nodes: tuple[Node, ...], static: frozenset[str], sparse: bool) -> None:
-    found: list[Diagnostic] = []
-    unknown: dict[str, list[Node]] = {}
-    for proto, n in zip(protos, nodes, strict=True):  # type: ignore[call-overload]
-        label = n.op if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{n.op}"
-        known = OPERATORS.get(label)
-        if known is None:
-            unknown.setdefault(label, []).append(n)
-            continue
-        reason = known.refuse(n) if known.refuse is not None else None
-        moving = [n.inputs[k] for k in known.static if k < len(n.inputs) and n.inputs[k] and n.inputs[k] not in static]
-        if reason is None and moving:
-            reason = f"takes a shape, axis or bound from '{moving[0]}', which depends on the network's input"
-        if reason is not None:
-            found.append(Diagnostic("SNN172", f"{path}: node '{n.name}' ({n.op}) {reason}", _location(n)))
-    for label, group in unknown.items():
-        names = ", ".join(f"'{n.name}'" for n in group[:6]) + (f" and {len(group) - 6} more" if len(group) > 6 else "")
-        found.append(Diagnostic(
-            "SNN172", f"{path}: the operator {label} is not understood; nodes: {names}", _location(group[0]),
-            help="leave this part to the host, or write it with operators that are (docs/onnx.md lists them)",
-        ))  # fmt: skip
-    if sparse:
-        found.append(Diagnostic("SNN172", f"{path} stores sparse tensors", help="store them dense"))
-    if found:
-        raise CompileError(found)
-
-
-def _location(n: Node) -> Location:
-    return Location(n.file, n.line, n.function)
 
 
 def _value(path: Path, proto: ValueInfoProto) -> Value:

@@ -9,6 +9,7 @@ from typing import Any
 
 from snncompile.capture.driver import Layout
 from snncompile.capture.onnx.file import OnnxFile, Value, read_onnx
+from snncompile.capture.onnx.fixed import check_operators, find_fixed
 from snncompile.capture.onnx.module import OnnxNetwork
 from snncompile.capture.onnx.states import find_roles
 from snncompile.errors import fail
@@ -36,6 +37,8 @@ def load_onnx(
     """
     file = read_onnx(path)
     roles = find_roles(file, states or {})
+    fixed = find_fixed(file, roles)
+    check_operators(file, fixed)
     if len(roles.inputs) > 1:
         names = ", ".join(map(str, roles.inputs))
         raise fail("SNN173", f"{path} has {len(roles.inputs)} inputs that are no states: {names}", help="concatenate them when you export")
@@ -47,7 +50,7 @@ def load_onnx(
         "nodes": len(file.nodes), "input": source.name, "outputs": [v.name for v in roles.outputs],
         "states": {name: {"next": after, "known by": roles.reasons[name], "start": 0} for name, after in roles.states.items()},
     }  # fmt: skip
-    return OnnxModel(OnnxNetwork(file, roles, kept, layout).eval(), shape, steps, facts)
+    return OnnxModel(OnnxNetwork(file, roles, fixed, kept, layout).eval(), shape, steps, facts)
 
 
 def state_options(texts: Sequence[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from snncompile.capture.driver import Layout
 from snncompile.capture.onnx.file import OnnxFile
+from snncompile.capture.onnx.fixed import Fixed
 from snncompile.capture.onnx.node import OPERATORS, Node
 from snncompile.capture.onnx.states import Roles
 from snncompile.ir.graph import Shape
@@ -30,9 +31,9 @@ class OnnxNetwork(nn.Module):
     states  the shapes of the states by the name of their input, with a batch of one
     """
 
-    def __init__(self, file: OnnxFile, roles: Roles, states: dict[str, Shape], layout: Layout) -> None:
+    def __init__(self, file: OnnxFile, roles: Roles, fixed: Fixed, states: dict[str, Shape], layout: Layout) -> None:
         super().__init__()
-        self.nodes, self.static, self.roles, self.state_shapes, self.layout = file.nodes, file.static, roles, states, layout
+        self.nodes, self.fixed, self.roles, self.state_shapes, self.layout = file.nodes, fixed, roles, states, layout
         self.kinds = {v.name: v.dtype for v in file.inputs}
         self.state: list[Tensor] | None = None
         self.whole = {name: value for name, value in file.stored.items() if not value.is_floating_point()}
@@ -52,19 +53,26 @@ class OnnxNetwork(nn.Module):
         """One step of a batch, or all steps where the graph holds the whole loop."""
         axis = 1 if self.layout == "TB" else 0
         batch = inputs[0].shape[axis]
-        lead = () if batch == 1 else (batch,)
         if self.state is None:
-            self.state = [torch.zeros((*lead, *shape), dtype=self.kinds[name]) for name, shape in self.state_shapes.items()]
+            self.state = [self._start(name, batch) for name in self.state_shapes]
         given = [x.to(v.dtype) if v.dtype.is_floating_point else x for x, v in zip(inputs, self.roles.inputs, strict=True)]
         if batch == 1:
             results = self.step(*given, *self.state)
         else:
-            where = (*(axis for _ in given), *(0 for _ in self.state))
-            results = torch.vmap(self.step, in_dims=where)(*(x.unsqueeze(axis + 1) for x in given), *self.state)
+            apart = [None if name in self.fixed.states else 0 for name in self.state_shapes]  # a fixed state is one for all samples
+            run = torch.vmap(self.step, in_dims=(*(axis for _ in given), *apart), out_dims=(*(0 for _ in self.roles.outputs), *apart))  # type: ignore[arg-type]
+            results = run(*(x.unsqueeze(axis + 1) for x in given), *self.state)
         count = len(self.roles.outputs)
         self.state = list(results[count:])
         outputs = [y if batch == 1 else self._joined(y, inputs[0]) for y in results[:count]]
         return outputs[0] if count == 1 else {_identifier(v.name): y for v, y in zip(self.roles.outputs, outputs, strict=True)}
+
+    def _start(self, name: str, batch: int) -> Tensor:
+        """A state before the first step: zeros, for every sample of a batch of more than one."""
+        if name not in self.fixed.states:
+            return torch.zeros((*(() if batch == 1 else (batch,)), *self.state_shapes[name]), dtype=self.kinds[name])
+        with disable_proxy_modes_tracing():
+            return torch.zeros(self.state_shapes[name], dtype=self.kinds[name])
 
     def _joined(self, y: Tensor, x: Tensor) -> Tensor:
         """Samples as the batch axis of an output that each gave with a batch of one: in front, or behind the time axis."""
@@ -79,9 +87,9 @@ class OnnxNetwork(nn.Module):
         values |= self.whole | {name: getattr(self, attribute) for name, attribute in self.real.items()}
         for n in self.nodes:
             given = tuple(values[name] if name else None for name in n.inputs)
-            if all(name in self.static for name in n.outputs):
+            if all(name in self.fixed.values for name in n.outputs):
                 with disable_proxy_modes_tracing():
-                    found = OPERATORS[n.op].run(n, *given)
+                    found = _copied(OPERATORS[n.op].run(n, *given))
             else:
                 call: Any = getattr(self, self.scopes[n.scope]) if n.scope else _plainly
                 found = call(self.calls[n.number], OPERATORS[n.op].run, (n, *given))
@@ -95,6 +103,11 @@ class OnnxNetwork(nn.Module):
         while hasattr(self, name):
             name += "_"
         return name
+
+
+def _copied(found: Any) -> Any:
+    """Values with memory of their own: the tracer takes what shares a buffer's for the buffer."""
+    return tuple(y.clone() for y in found) if isinstance(found, tuple) else found.clone()
 
 
 class _Scope(nn.Module):

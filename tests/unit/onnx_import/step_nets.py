@@ -72,6 +72,24 @@ class Recurrent(nn.Module):
         return self.out(spk), spk, mem
 
 
+class Counted(nn.Module):
+    """Thresholds and leaks per step, read at a counter that is a state of its own; a leak is negative."""
+
+    inputs: ClassVar = {"x": (1, 6), "v_in": (1, 4), "t_in": ()}
+    outputs = ("s", "v_out", "t_out")
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 4)
+        self.register_buffer("theta", torch.tensor([0.4, 0.8, 0.2, 1.0, 0.6, 0.5]))
+        self.register_buffer("leak", torch.tensor([0.5, -0.25, 0.75, 0.5, -0.5, 0.25]))
+
+    def forward(self, x, v, t):
+        v = self.leak[t] * v + self.fc(x)
+        s = (v >= self.theta[t]).float()
+        return s, v - 0.5 * s, t + 1
+
+
 class WholeLoop(nn.Module):
     """All steps in one call, time axis first."""
 

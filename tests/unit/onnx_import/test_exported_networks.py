@@ -11,7 +11,7 @@ import pytest
 import snntorch
 import torch
 from onnx import helper
-from step_nets import Convolution, Dense, Recurrent, WholeLoop, export
+from step_nets import Convolution, Counted, Dense, Recurrent, WholeLoop, export
 from torch import nn
 
 import snncompile
@@ -151,6 +151,28 @@ def test_a_graph_that_holds_the_whole_loop_is_taken_with_its_number_of_steps(exp
         theirs = net(torch.tensor(x, dtype=torch.float32).transpose(0, 1)).transpose(0, 1).numpy()
     assert theirs.any()
     assert np.array_equal(interpret(captured.graph, {"x": x})["out"], theirs)
+
+
+@pytest.mark.parametrize("exporter", [NEW, "old"])
+def test_constants_per_step_are_read_at_a_counter_that_is_a_state(exporter, tmp_path):
+    torch.manual_seed(0)
+    net = Counted().eval()
+    args = (torch.rand(1, 6), torch.zeros(1, 4), torch.tensor(0))
+    path = export(net, tmp_path / "net.onnx", exporter, args=args)
+    loaded = load_model(path, steps=STEPS)
+    captured = capture(loaded.model, input_shape=(6,), steps=STEPS)
+    x = frames(6)
+    (neuron,) = captured.graph.of(Neuron)
+    assert np.allclose(neuron.theta.reshape(-1)[:: neuron.theta.size // STEPS], net.theta)
+    assert np.allclose(neuron.leak.reshape(-1)[:: neuron.leak.size // STEPS], net.leak)
+    assert check_capture(captured, loaded.model, x).differing_spikes == 0
+    states = [torch.zeros(3, 4), torch.tensor(0)]
+    rows = []
+    with torch.no_grad():
+        for t in range(STEPS):
+            s, *states = net(torch.tensor(x[:, t], dtype=torch.float32), *states)
+            rows.append(s)
+    assert np.array_equal(interpret(captured.graph, {"x": x})["out"], torch.stack(rows, dim=1).numpy())
 
 
 def test_an_exported_network_compiles_to_the_same_bits_on_every_executor(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-import snncompile.capture.onnx.file  # noqa: F401 - registers the operators
+import snncompile.capture.onnx.fixed  # noqa: F401 - registers the operators
 from snncompile.capture.onnx.node import OPERATORS
 
 ROOT = Path(__file__).parents[3]

@@ -11,6 +11,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from snncompile.capture.onnx.file import read_onnx
+from snncompile.capture.onnx.fixed import check_operators, find_fixed
 from snncompile.capture.onnx.module import OnnxNetwork
 from snncompile.capture.onnx.node import OPERATORS
 from snncompile.capture.onnx.states import Roles
@@ -98,12 +99,19 @@ def model_of(op, given, constant, opset, outputs, attributes):
     return onnx.shape_inference.infer_shapes(model, strict_mode=True)
 
 
+def module_of(file):
+    roles = Roles(file.inputs, file.outputs, {}, {})
+    fixed = find_fixed(file, roles)
+    check_operators(file, fixed)
+    return OnnxNetwork(file, roles, fixed, {}, "step")
+
+
 @pytest.mark.parametrize(("op", "given", "constant", "opset", "outputs", "attributes"), CASES)
 def test_an_operator_computes_what_onnx_runtime_computes(op, given, constant, opset, outputs, attributes, tmp_path):
     model = model_of(op, given, constant, opset, outputs, attributes)
     onnx.save(model, tmp_path / "m.onnx")
     file = read_onnx(tmp_path / "m.onnx")
-    module = OnnxNetwork(file, Roles(file.inputs, file.outputs, {}, {}), {}, "step")
+    module = module_of(file)
     mine = module.step(*(torch.from_numpy(v.copy()) for v in given[: len(file.inputs)]))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     theirs = session.run(None, {v.name: x for v, x in zip(file.inputs, given, strict=False)})
@@ -136,7 +144,7 @@ def test_shapes_are_computed_without_leaving_a_trace_in_the_network(tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "m.onnx")
     file = read_onnx(tmp_path / "m.onnx")
-    module = OnnxNetwork(file, Roles(file.inputs, file.outputs, {}, {}), {}, "step")
+    module = module_of(file)
     x = real(5, 3, 1)
     theirs = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
     assert np.allclose(module(torch.from_numpy(x)).numpy(), theirs)

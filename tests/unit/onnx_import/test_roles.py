@@ -22,7 +22,7 @@ def file(inputs, outputs, metadata=None, **shapes):
     def values(names):
         return tuple(Value(n, shapes.get(n, (1, 4)), torch.float32) for n in names.split())
 
-    return OnnxFile(__import__("pathlib").Path("net.onnx"), 17, "", metadata or {}, values(inputs), values(outputs), (), {}, frozenset())
+    return OnnxFile(__import__("pathlib").Path("net.onnx"), 17, "", metadata or {}, values(inputs), values(outputs), (), {})
 
 
 @pytest.mark.parametrize(("before", "after"), [
