@@ -23,6 +23,8 @@ from snncompile.ir.text import to_text
 from snncompile.learning.program import LearningProgram
 from snncompile.mapping.schedule import Schedule
 
+LEARNING_UNIT = "see verify --learning"
+
 
 class Draft:
     """A bundle under construction: ``fill`` it, run what is in it, then ``publish`` it with what was found."""
@@ -48,6 +50,9 @@ class Draft:
         self._manifest = facts
         if learning is not None:
             self._manifest["learning"] = plain(learning.to_json())
+            rows = [r for r in self._manifest["approximations"] if r["unit"] != LEARNING_UNIT]
+            rows += [{"population": learning.population, "what": w, "size": None, "unit": LEARNING_UNIT} for w in learning.approximated]
+            self._manifest["approximations"] = rows
         self._manifest["tensors"] = store.keep_all(arrays)
         self._lava(graph, schedule, store, learning)
         self._manifest["files"] = {name: {} for name in files.contents(self.folder)}
