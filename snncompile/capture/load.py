@@ -101,7 +101,9 @@ def load_model(
     if path is not None and path.suffix == ".onnx":
         return _onnx(path, _Given(input_shape, steps, layout), states, arch is not None or arch_args is not None or trust_pickle)
     if states:
-        raise fail("SNN175", f"--state is for ONNX files, not for {path or arch}", help="leave it out")
+        from snncompile.capture.onnx import refuse_states  # noqa: PLC0415
+
+        raise refuse_states(str(path or arch))
     given = _Given(input_shape, steps, layout)
     if path is None:
         if arch is None:
@@ -175,15 +177,12 @@ class _Given:
 
 
 def _onnx(path: Path, given: _Given, states: Sequence[str], code: bool) -> LoadedModel:
-    from snncompile.capture.onnx import load_onnx, state_options  # noqa: PLC0415 - other files do without onnx
+    from snncompile.capture.onnx import load_onnx, refuse_code, state_options  # noqa: PLC0415 - other files do without onnx
 
     if code:
-        message = f"{path} holds the whole network: --arch, --arch-args and --trust-pickle mean nothing for it"
-        raise fail("SNN175", message, help="leave them out")
+        raise refuse_code(str(path))
     raw = read_file(path)
-    loaded = load_onnx(path, states=state_options(states), input_shape=given.shape, layout=given.layout or "step")
-    if loaded.steps and given.steps and loaded.steps != given.steps:
-        raise fail("SNN171", f"--steps is {given.steps}, {path} takes {loaded.steps} steps at once", help="leave --steps out")
+    loaded = load_onnx(path, states=state_options(states), input_shape=given.shape, layout=given.layout or "step", steps=given.steps)
     facts = {"file": path.name, "bytes": len(raw), **loaded.facts}
     complete = _Given(loaded.input_shape, given.steps or loaded.steps, given.layout)
     return complete.loaded(loaded.model, path.stem, facts, hashlib.sha256(raw).hexdigest())

@@ -12,7 +12,7 @@ from snncompile.capture.onnx.file import OnnxFile, Value, read_onnx
 from snncompile.capture.onnx.fixed import check_operators, find_fixed
 from snncompile.capture.onnx.module import OnnxNetwork
 from snncompile.capture.onnx.states import find_roles
-from snncompile.errors import fail
+from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Shape
 
 
@@ -27,12 +27,14 @@ class OnnxModel:
 
 
 def load_onnx(
-    path: Path, *, states: Mapping[str, str] | None = None, input_shape: Shape | None = None, layout: Layout = "step"
-) -> OnnxModel:
+    path: Path, *, states: Mapping[str, str] | None = None, input_shape: Shape | None = None, layout: Layout = "step",
+    steps: int | None = None,
+) -> OnnxModel:  # fmt: skip
     """Load a step function (``layout`` step), or a graph that runs all steps on an input with a time axis (TB, BT, static).
 
     states       name of the input to name of the output, for those that the file does not make plain
     input_shape  of one sample at one step, where the file leaves it open
+    steps        what the user wants; a graph that holds the whole loop takes its own number only
     raises       CompileError SNN170 to SNN174, SNN177
     """
     file = read_onnx(path)
@@ -44,13 +46,15 @@ def load_onnx(
         raise fail("SNN173", f"{path} has {len(roles.inputs)} inputs that are no states: {names}", help="concatenate them when you export")
     kept = {name: _state_shape(path, name, after, file) for name, after in roles.states.items()}
     (source,) = roles.inputs
-    shape, steps = _input_shape(path, source, input_shape, layout)
+    shape, own = _input_shape(path, source, input_shape, layout)
+    if own and steps and own != steps:
+        raise fail("SNN171", f"--steps is {steps}, {path} takes {own} steps at once", help="leave --steps out")
     facts = {
         "kind": "ONNX step function" if layout == "step" else "ONNX graph", "opset": file.opset, "producer": file.producer,
         "nodes": len(file.nodes), "input": source.name, "outputs": [v.name for v in roles.outputs],
         "states": {name: {"next": after, "known by": roles.reasons[name], "start": 0} for name, after in roles.states.items()},
     }  # fmt: skip
-    return OnnxModel(OnnxNetwork(file, roles, fixed, kept, layout).eval(), shape, steps, facts)
+    return OnnxModel(OnnxNetwork(file, roles, fixed, kept, layout).eval(), shape, own, facts)
 
 
 def state_options(texts: Sequence[str]) -> dict[str, str]:
@@ -64,6 +68,17 @@ def state_options(texts: Sequence[str]) -> dict[str, str]:
             raise fail("SNN174", f"--state names the input '{before}' twice")
         found[before] = after
     return found
+
+
+def refuse_code(path: str) -> CompileError:
+    """What builds a network from code means nothing for a file that holds all of it."""
+    message = f"{path} holds the whole network: --arch, --arch-args and --trust-pickle mean nothing for it"
+    return fail("SNN175", message, help="leave them out")
+
+
+def refuse_states(path: str) -> CompileError:
+    """States are named for ONNX files only."""
+    return fail("SNN175", f"--state is for ONNX files, not for {path}", help="leave it out")
 
 
 def _state_shape(path: Path, name: str, after: str, file: OnnxFile) -> Shape:
@@ -105,4 +120,4 @@ def _open(path: Path, v: Value, way_out: str) -> Exception:
     return fail("SNN171", f"{path} leaves the shape of {v} open", help=way_out)
 
 
-__all__ = ["OnnxModel", "load_onnx", "state_options"]
+__all__ = ["OnnxModel", "load_onnx", "refuse_code", "refuse_states", "state_options"]
