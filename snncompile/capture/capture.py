@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from snncompile.capture.convention import detect, parameters
+from snncompile.capture.diagnose import reason, refuse_memories
 from snncompile.capture.driver import Driver, Inputs, Layout, run
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
@@ -24,6 +25,7 @@ from snncompile.ir.graph import Graph, Shape
 from snncompile.ledger import Decision
 
 SHORT, LONGER, LONG = 3, 8, 24
+FINAL = ("SNN112", "SNN116", "SNN128")  # a longer trace would not help
 InputShape = Shape | Sequence[Shape] | Mapping[str, Shape]
 Found = tuple[Rolled, tuple[str, ...]]
 
@@ -76,6 +78,7 @@ def _capture(model: torch.nn.Module, input_shape: InputShape, steps: int, layout
     keywords = tuple(inputs) if isinstance(input_shape, Mapping) else ()
     xs = sample_inputs(model, inputs, max(steps, LONG))
     driver = detect(model, layout, tuple(x[:steps] for x in xs), keywords)
+    refuse_memories(model, driver, tuple(x[:steps] for x in xs))
     rolled, reduced = _shortest(model, driver, xs, steps)
     lead = len(next(iter(rolled.inputs.values()))) - len(next(iter(inputs.values())))
     expressions = Expressions(rolled, leads(rolled, lead))
@@ -123,10 +126,12 @@ def _shortest(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int) ->
     """Roll the shortest trace that shows the network's step; all ``steps`` where constants differ between them."""
     first: CompileError | None = None
     short = SHORT if driver.per_step else SHORT + 1  # the last step of a loop may lack what only a next one reads
-    for length in (steps,) if driver.layout == "static" else dict.fromkeys((short, LONGER, steps, LONG)):
+    for length in dict.fromkeys((short, LONGER, steps, LONG)):
         try:
             found = _roll(model, driver, tuple(x[:length] for x in xs))
         except CompileError as e:
+            if e.code in FINAL:
+                raise
             first = first or e
             continue
         if length == steps or (not found[0].per_step and _extrapolates(model, driver, found, tuple(x[:steps] for x in xs))):
@@ -170,9 +175,12 @@ def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Found:
     flat = normalise(trace(model, driver, xs))
     if not flat.per_step:
         flat = unmerge(flat, replay(flat, driver.calls(xs)), driver.time_axis)
-    values = check_replay(flat, driver.frames(xs), run(model, driver, xs), "the input it was recorded on")
     generator = torch.Generator().manual_seed(1)
     other = tuple((torch.rand(x.shape, generator=generator) * 2 - 0.5).to(x.dtype) for x in xs)
-    check_replay(flat, driver.frames(other), run(model, driver, other), "another input")
+    try:
+        values = check_replay(flat, driver.frames(xs), run(model, driver, xs), "the input it was recorded on")
+        check_replay(flat, driver.frames(other), run(model, driver, other), "another input")
+    except CompileError as e:
+        raise reason(model, driver, other, e) from e
     folded, constants = fold(flat, values)
     return roll(flat, folded, constants, values), flat.reduced

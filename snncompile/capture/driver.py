@@ -3,7 +3,6 @@
 Layouts
     step    ``model(x_t)`` once per step, x_t of shape (B, *shape); state lives in the module, or goes in and out
     TB, BT  ``model(x)`` with x of shape (T, B, *shape) or (B, T, *shape)
-    static  ``model(x)`` with x of shape (B, *shape); the loop over the steps runs inside, on the same x
 
 Several inputs are positional arguments, or keyword arguments where the user named them. What a convention needs to know beyond
 the layout is found by ``snncompile.capture.convention.detect``.
@@ -21,8 +20,8 @@ from torch.utils import _pytree as pytree
 from snncompile.capture.pristine import pristine
 from snncompile.errors import fail
 
-Layout = Literal["step", "TB", "BT", "static"]
-LAYOUTS: tuple[Layout, ...] = ("step", "TB", "BT", "static")
+Layout = Literal["step", "TB", "BT"]
+LAYOUTS: tuple[Layout, ...] = ("step", "TB", "BT")
 Inputs = tuple[torch.Tensor, ...]
 
 
@@ -55,7 +54,7 @@ class Driver:
     names        keywords of the inputs; empty if they are positional
     first_kwarg  is passed as ``True`` on the first step of a sample (OTTT's ``init``)
     sliced       drives a TB or BT model one step at a time
-    reduced      for each output of a model that takes all steps at once, its reduction over time (``mean``, ``sum``, ``last``), if any
+    reduced      for each output of a model that takes all steps at once, its reduction over time (``mean``, ``sum``), if any
     carried      state that is passed in and out
     labels       names of the outputs, if the model names them
     """
@@ -81,7 +80,7 @@ class Driver:
 
     def frame(self, x: torch.Tensor) -> torch.Tensor:
         """One step's input ``(B, *shape)`` as the recorded operations see it: with a time axis of length 1, if the model has one."""
-        return x.unsqueeze(self.time_axis) if self.layout in ("TB", "BT") else x
+        return x.unsqueeze(self.time_axis) if self.layout != "step" else x
 
     def frames(self, xs: Inputs) -> list[Inputs]:
         """Every step's inputs, from inputs ``(T, B, *shape)``."""
@@ -89,8 +88,6 @@ class Driver:
 
     def whole(self, xs: Inputs) -> Inputs:
         """The inputs of a model that runs its own loop, from inputs ``(T, B, *shape)``."""
-        if self.layout == "static":
-            return tuple(x[0] for x in xs)
         return tuple(x.transpose(0, 1) if self.layout == "BT" else x for x in xs)
 
     def calls(self, xs: Inputs) -> list[Inputs]:

@@ -206,6 +206,10 @@ class Expressions:
             root, factor = self._spike_behind(leaf.name, rank)
             if leaf.delay == 1 and root and leaf.name not in self.settled:
                 self.past_spikes.add(f"prev:{root}")
+                if np.unique(factor).size == 1 and np.all(
+                    factor != 0
+                ):  # where the spike's own past is read, it starts as its multiple does
+                    self.rolled.initial.setdefault(root, self.rolled.initial[leaf.name] / float(factor.flat[0]))
                 return spike(f"prev:{root}", rank).scaled(factor)
             return atom(f"prev:{leaf.name}", rank) if leaf.delay == 1 else atom(f"prev{leaf.delay}:{leaf.name}", rank)
         coefficient = self.coefficient(leaf, rank)

@@ -128,8 +128,8 @@ def check_replay(trace: Trace, inputs: list[Inputs], expected: list[torch.Tensor
 
 
 def reduce(y: Any, kind: str, axis: int = 0) -> Any:
-    """A network's readout over time: ``mean``, ``sum``, the ``last`` step, or none."""
-    return y.mean(axis) if kind == "mean" else y.sum(axis) if kind == "sum" else y[(slice(None),) * axis + (-1,)] if kind == "last" else y
+    """A network's readout over time: ``mean``, ``sum``, or none."""
+    return y.mean(axis) if kind == "mean" else y.sum(axis) if kind == "sum" else y
 
 
 FIRST_OF_TUPLE = (

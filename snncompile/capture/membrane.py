@@ -278,10 +278,11 @@ def filter_population(name: str, rolled: Rolled, ex: Expressions) -> Population:
     state = f"prev:{name}"
     following = next_of(ex, state)
     rank = ex.rank(name)
-    if following.products:
+    if any(not s.startswith("prev:") or not p.is_constant for s, p in following.products.items()):
         raise NotNormal("its state depends on a spike")
     zero = number(0.0, rank)
     return Population(
         name, Fire.NONE, Reset.KEEP, following.lin.terms[state], following.lin.const, zero, zero, zero, _initial(rolled, name, rank),
-        {a: g for a, g in following.lin.terms.items() if a != state}, {name: ("", 1.0, 0.0)},
+        {a: g for a, g in following.lin.terms.items() if a != state} | {s: p.const for s, p in following.products.items()},
+        {name: ("", 1.0, 0.0)},
     )  # fmt: skip

@@ -107,7 +107,7 @@ def _around(th: Threshold, rolled: Rolled, ex: Expressions) -> list[Population]:
         following = ex.of(z[5:])
         if following is None:
             raise NotNormal("the next value of its state is not affine in the state and the currents")
-        if following.products:
+        if following.products and not _fed_back(th, z, following):
             membranes.append(z)
         elif z in following.lin.terms:
             filters.append(z)
@@ -127,6 +127,12 @@ def _around(th: Threshold, rolled: Rolled, ex: Expressions) -> list[Population]:
     if not membranes:
         return [stateless(th, rolled, ex)]
     return [with_state(th, membranes[0], rolled, ex, adaptation)]
+
+
+def _fed_back(th: Threshold, state: str, following: Expr) -> bool:
+    """Whether a state is a current into which spikes of the step before flow, and not what the threshold compares."""
+    past = all(s.startswith("prev:") and p.is_constant for s, p in following.products.items())
+    return past and state in following.lin.terms and proportional(th.d.lin, following.lin, state) is None
 
 
 def _with_silent_reset(name: str, rolled: Rolled, ex: Expressions) -> list[Population] | None:

@@ -115,7 +115,7 @@ def _survey(model: torch.nn.Module, input_shape: InputShape, steps: int, layout:
 def _rolled(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int, others: list[Diagnostic]) -> Rolled:
     """One step of the network, from the shortest trace that rolls; decisions and random draws go into ``others``."""
     first: CompileError | None = None
-    lengths = (steps,) if driver.layout == "static" else dict.fromkeys((min(SHORT + 1, max(steps, SHORT)), max(steps, SHORT), steps))
+    lengths = dict.fromkeys((min(SHORT + 1, max(steps, SHORT)), max(steps, SHORT), steps))
     for length in lengths:
         decisions: list[Location | None] = []
         drawn: list[Diagnostic] = []

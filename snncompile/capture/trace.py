@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from snncompile.errors import CompileError, Location, fail
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 OWN = str(Path(__file__).parents[1])
+TORCH = str(Path(torch.__file__).parent) + "/"
+VALUES = ("numpy", "tolist", "__array__")
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,13 @@ def trace(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[Lo
     marks: list[int] = []
     record: list[Any] = []
     calls, width = driver.calls(xs), len(xs)
+    taken: list[Location | None] = [] if decisions is None else decisions
 
     def run(*inputs: torch.Tensor) -> list[list[torch.Tensor]]:
         mode = get_proxy_mode()
         tracer = mode.tracer  # type: ignore[union-attr]
-        with _ConstantScalars(tracer, decisions), _module_spans(twin, spans, lambda: len(tracer.graph.nodes)):
+        scalars = _ConstantScalars(tracer, decisions)
+        with scalars, scalars.watching(taken), _module_spans(twin, spans, lambda: len(tracer.graph.nodes)):
             outs, session = [], Session(driver, twin)
             for t in range(len(calls)):
                 outs.append(session(inputs[t * width : (t + 1) * width]))
@@ -123,6 +128,11 @@ def trace(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[Lo
         raise
     except Exception as e:
         raise _explain(e) from e
+    if taken and decisions is None:
+        raise fail(
+            "SNN112", "the network takes values out of its tensors and computes with them, so one trace cannot stand for all inputs",
+            loc=taken[0], help="compute with tensors, and replace the Python branch on a tensor by torch.where",
+        )  # fmt: skip
     return _collect(graph_module, record, marks, spans, driver.per_step, width, buffers)
 
 
@@ -139,11 +149,28 @@ class _ConstantScalars(TorchDispatchMode):  # type: ignore[no-untyped-call]
             free = self._depends_on_input(args[0])
             if free and self.decisions is not None:
                 frames = [(f.filename, f.lineno or 0, f.name) for f in traceback.extract_stack()]
-                self.decisions.append(_innermost(frames))
+                self.decisions.append(innermost(frames))
             if not free or self.decisions is not None:
                 with disable_proxy_modes_tracing():
                     return func(*args)
         return func(*args, **(kwargs or {}))
+
+    @contextmanager
+    def watching(self, taken: list[Location | None]) -> Iterator[None]:
+        """Note the lines that turn a tensor which depends on the input into NumPy's or Python's numbers."""
+
+        def note(frame: Any, event: str, function: Any) -> None:
+            if event == "c_call" and function.__name__ in VALUES:
+                value = getattr(function, "__self__", None)
+                if isinstance(value, torch.Tensor) and self._depends_on_input(value):
+                    taken.append(innermost([(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)]))
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
 
     def _depends_on_input(self, value: torch.Tensor) -> bool:
         slot = get_proxy_slot(value, self.tracer, None)
@@ -184,13 +211,13 @@ def _traceback_location(e: BaseException) -> Location | None:
     while tb is not None:
         frames.append((tb.tb_frame.f_code.co_filename, tb.tb_lineno, tb.tb_frame.f_code.co_name))
         tb = tb.tb_next
-    return _innermost(frames)
+    return innermost(frames)
 
 
-def _innermost(frames: list[tuple[str, int, str]]) -> Location | None:
+def innermost(frames: list[tuple[str, int, str]]) -> Location | None:
     """The innermost frame of the user's own code; else of a library other than torch."""
     foreign = [f for f in frames if not f[0].startswith(OWN + "/") or f"{OWN}/online/" in f[0]]
-    foreign = [f for f in foreign if "/torch/" not in f[0] and not f[0].startswith("<") and "/numpy/" not in f[0]]
+    foreign = [f for f in foreign if not f[0].startswith(TORCH) and not f[0].startswith("<") and "/numpy/" not in f[0]]
     own = [f for f in foreign if "site-packages" not in f[0] and "/lib/python3" not in f[0]]
     chosen = own or [f for f in foreign if "site-packages" in f[0]]
     if not chosen:
@@ -271,7 +298,7 @@ def _collect(
             args = replace_leaves(tuple(node.args), convert)
             kwargs = {key: replace_leaves(v, convert) for key, v in node.kwargs.items()}
             op = str(node.target).removeprefix("aten.") if node.target is not operator.getitem else "getitem"
-            nodes[node.name] = Raw(node.name, op, node.target, args, kwargs, step, _innermost(frames), module_of[k])
+            nodes[node.name] = Raw(node.name, op, node.target, args, kwargs, step, innermost(frames), module_of[k])
     (output,) = [n for n in graph_module.graph.nodes if n.op == "output"]
     flat = [n.name if isinstance(n, torch.fx.Node) and n.op != "get_attr" else _constant_output() for n in walk(output.args)]
     returned = len(flat) // len(marks)
