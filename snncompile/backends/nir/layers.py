@@ -22,8 +22,8 @@ def layer_nodes(op: Op, before: Shape, after: Shape) -> list[Any] | str:
     if isinstance(op, Linear):
         if op.bias is not None and len(op.bias) > 1:
             return "its bias differs between steps"
-        node = nir.Linear(weight=op.weight) if op.bias is None else nir.Affine(weight=op.weight, bias=op.bias[0])
-        return [*_flat(before), node]
+        bias = np.zeros(len(op.weight)) if op.bias is None else op.bias[0]
+        return [*_flat(before), nir.Affine(weight=op.weight, bias=bias)]  # sinabs knows no Linear
     if isinstance(op, Conv2d):
         return _conv(op, before, after)
     if isinstance(op, AvgPool2d):
@@ -112,7 +112,7 @@ def _gather(op: Gather, before: Shape, after: Shape) -> list[Any] | str:
             [] if before == after else _flat(before) if len(after) == 1 else f"NIR has no node that makes {list(after)} of {list(before)}"
         )
     if len(after) == 1 and prod(before) * after[0] <= ONE_HOT:
-        return [*_flat(before), nir.Linear(weight=_one_hot(flat, prod(before)))]
+        return [*_flat(before), nir.Affine(weight=_one_hot(flat, prod(before)), bias=np.zeros(after[0]))]
     if len(after) == 3 and len(before) == 3 and before[1:] == after[1:]:
         size = prod(before[1:])
         rows = flat.reshape(after[0], size)

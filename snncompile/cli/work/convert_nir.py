@@ -39,8 +39,8 @@ def convert_nir(request: Request) -> int:
         raise fail("SNN042", message, help="name the model: snncompile convert MODEL -o OUT.nir")
     with Progress(quiet=request.quiet) as progress:
         graph, found = _written(request, progress)
-    if not request.quiet or request.as_json:
-        show.diagnostics([m.diagnostic() for m in found]) if found else None
+    if found:
+        show.diagnostics([m.diagnostic() for m in found])
     rows = [{"reader": m.reader, "refused": m.refused, "differing": m.differing, "compared": m.compared} for m in found]
     output = request.output
     if request.as_json:
