@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from snncompile.capture.capture import Captured
-from snncompile.capture.driver import Inputs, run
+from snncompile.capture.driver import run
 from snncompile.capture.fold import reduce
+from snncompile.capture.observe import observe, tensors
 from snncompile.capture.pristine import as_module
-from snncompile.capture.roll import execute_rolled
 from snncompile.errors import fail
 from snncompile.ir.graph import Array
 from snncompile.ir.interpret import interpret
@@ -46,16 +46,7 @@ class CaptureRecord:
 def check_capture(captured: Captured, model: Model, x: Samples) -> CaptureRecord:
     """Run samples ``x`` (by input, N, T | 1, *shape) through both; raises CompileError SNN122 if they are not the same network."""
     graph, x = captured.graph, by_input(captured, x)
-    ports = [
-        (node, f"{captured.neuron_names[p.node]}{'.' if port else ''}{port}", factor, shift)
-        for p in captured.populations
-        for node, (port, factor, shift) in p.ports.items()
-        if node in captured.rolled.nodes and factor != 0
-    ]
-    ports = [port for port in ports if port[1].partition(".")[0] in graph.by_name]
-    seen = _torch_values(captured, x, [node for node, *_ in ports])
-    values = {ref: (seen[node] - shift) / factor for node, ref, factor, shift in ports}
-    values = {ref: v.reshape((*v.shape[:2], *graph.shape(ref))) for ref, v in values.items()}
+    values = observe(captured, x)
     payloads = {ref: v for ref, v in values.items() if "." not in ref}
     mine = interpret(
         graph, x, record=[*values, *(f"{n.name}.{port}" for n in graph.of(Neuron) for port in ("m", "threshold"))], overrides=payloads
@@ -110,26 +101,6 @@ def by_input(captured: Captured, x: Samples) -> dict[str, Array]:
     return {name: np.asarray(x[name]) for name in captured.inputs}
 
 
-def _tensors(captured: Captured, chunk: Mapping[str, Array]) -> Inputs:
-    """Samples ``(N, T | 1, *shape)`` as the driver takes them: ``(T, N, *shape)``."""
-    steps, out = captured.graph.steps, []
-    for values in chunk.values():
-        y = torch.as_tensor(values, dtype=captured.driver.dtype).transpose(0, 1)
-        out.append(y.expand(steps, *y.shape[1:]))
-    return tuple(out)
-
-
-def _torch_values(captured: Captured, x: Mapping[str, Array], nodes: list[str]) -> dict[str, Array]:
-    """The rolled operations in torch, sample by sample: ``{node: (N, T, ...)}``."""
-    traces: dict[str, list[Array]] = {node: [] for node in nodes}
-    for k in range(len(next(iter(x.values())))):
-        frames = captured.driver.frames(_tensors(captured, {name: v[k : k + 1] for name, v in x.items()}))
-        history = execute_rolled(captured.rolled, frames, nodes)
-        for node in nodes:
-            traces[node].append(np.stack([now[node].double().numpy() for now in history]))
-    return {node: np.stack(values) for node, values in traces.items()}
-
-
 def _output_error(captured: Captured, model: Model, x: Mapping[str, Array], mine: dict[str, Array]) -> float:
     """Largest error of an output of the whole network (payloads of PyTorch's run inside), relative to the output's largest value."""
     worst = 0.0
@@ -150,7 +121,7 @@ def predict(captured: Captured, model: Model, x: Samples, batch: int = 64) -> li
 
     def outputs(start: int, stop: int) -> list[Array]:
         chunk = {name: v[start:stop] for name, v in given.items()}
-        return [y.transpose(0, 1).double().numpy() for y in run(module, captured.driver, _tensors(captured, chunk))]
+        return [y.transpose(0, 1).double().numpy() for y in run(module, captured.driver, tensors(captured, chunk))]
 
     if count > 1:
         alone = [outputs(k, k + 1) for k in range(2)]

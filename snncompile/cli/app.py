@@ -19,6 +19,7 @@ from snncompile import __version__
 from snncompile.cli import show
 from snncompile.cli.commands.check import check
 from snncompile.cli.commands.convert import convert
+from snncompile.cli.commands.diff import diff
 from snncompile.cli.commands.doctor import doctor
 from snncompile.cli.commands.export import export
 from snncompile.cli.commands.inspect import inspect
@@ -128,7 +129,7 @@ def cli(ctx: click.Context, quiet: bool) -> None:
     ctx.obj = {"quiet": quiet}
 
 
-for command in (export, check, verify, run, learn, convert, inspect, targets, doctor):
+for command in (export, check, verify, diff, run, learn, convert, inspect, targets, doctor):
     cli.add_command(command)
 
 __all__ = ["cli"]

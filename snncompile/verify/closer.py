@@ -15,14 +15,14 @@ from snncompile.quantize.admit import normalise
 from snncompile.quantize.constants import aligned
 from snncompile.verify.divergence import first_difference
 from snncompile.verify.explain import Experiment, Explanation, explain
-from snncompile.verify.findings import Evidence, Localised, Pair, Place
+from snncompile.verify.findings import Evidence, Localised, Pair, Place, Replayable
 from snncompile.verify.hypotheses import borrowed
 from snncompile.verify.input_stage import explain_input, taken_in
 from snncompile.verify.judge import Judged
 from snncompile.verify.mutations import mutated
 from snncompile.verify.replay import Response, respond
 from snncompile.verify.rerun import Rerun
-from snncompile.verify.unit import Trace, Unit, cut
+from snncompile.verify.unit import Trace, Unit, cut, run_unit
 
 EXPLAINED_SAMPLES = 32
 
@@ -46,16 +46,28 @@ def look_closer(runs: Rerun, found: Localised, name: str, judged: Judged) -> Loc
     traces = (runs.driven(name), runs.follow(name))
     here = slice(at.sample, at.sample + 1)
     responses = [respond(u, {k: x[here] for k, x in v.items()}) for u, v in zip(units, values, strict=True)]
-    seen = {k: (b, a) if swap else (a, b) for k, (a, b) in _seen(traces, responses, index).items()}
+    shown = (traces[0], _own_way(runs, units[1], values[1], traces[1], index))
+    seen = {k: (b, a) if swap else (a, b) for k, (a, b) in _seen(shown, responses, index).items()}
     chosen = np.flatnonzero(judged.apart.reshape(len(judged.apart), -1).any(axis=1))[:EXPLAINED_SAMPLES]
-    order = (1, 0) if swap else (0, 1)
-    recorded = (runs.driver.recorded is not None or runs.level == "events", False)
-    evidence = Evidence(
-        units=(units[order[0]], units[order[1]]), values=(values[order[0]], values[order[1]]), sent=runs.traces[name],
-        traces=(traces[order[0]], traces[order[1]]), recorded=(recorded[order[0]], recorded[order[1]]), judge=runs.judge(name),
-    )  # fmt: skip
+    driven = runs.whole(name) if runs.level == "events" else (units[0], values[0])
+    given = [Replayable(*driven, recorded=traces[0] if runs.driver.recorded is not None else None), Replayable(units[1], values[1])]
+    evidence = Evidence(a=given[swap], b=given[1 - swap], sent=runs.traces[name])
     explanation = _explain(runs, name, units, [{k: x[chosen] for k, x in v.items()} for v in values], traces[0].take(chosen), chosen)
     return replace(found, place=replace(place, values=seen), explanation=explanation, evidence=evidence)
+
+
+def _own_way(runs: Rerun, unit: Unit, values: Mapping[str, Array], followed: Trace, at: tuple[int, ...]) -> Trace:
+    """The follower's run with its own spikes at the step that differs, so that its membrane shows its own reset."""
+    if followed.v is None or not (isinstance(unit.neuron, Neuron) and unit.neuron.spiking):
+        return followed
+    sample, step = slice(at[0], at[0] + 1), at[1]
+    sent = np.array(runs.traces[unit.name][sample], dtype=np.float64)
+    sent[:, step] = followed.payload[sample, step]
+    again = run_unit(unit, {k: x[sample] for k, x in values.items()}, sent)
+    assert again.v is not None
+    v = followed.v.copy()
+    v[at[0]] = again.v[0]
+    return replace(followed, v=v)
 
 
 def _explain(runs: Rerun, name: str, units: tuple[Unit, Unit], values: list[dict[str, Array]], found: Trace, chosen: Array) -> Explanation:

@@ -9,7 +9,7 @@ from typing import Any
 from snncompile.errors import Location
 from snncompile.ir.graph import Array
 from snncompile.verify.explain import Explanation
-from snncompile.verify.judge import Judge, Level
+from snncompile.verify.judge import Level
 from snncompile.verify.unit import Trace, Unit
 
 Pair = tuple[float | None, float | None]
@@ -49,16 +49,22 @@ class Place:
         return {**at, "values": {k: list(v) for k, v in self.values.items()}}
 
 
+@dataclass(frozen=True, eq=False)
+class Replayable:
+    """One side's population by itself, its inputs (N, T, *shape), and what an executor made of them, if it was one."""
+
+    unit: Unit
+    values: Mapping[str, Array]
+    recorded: Trace | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """What a reproduction needs of the first population: both sides' units, their inputs, what the driver sent, both runs."""
+    """What a reproduction of the first difference needs; ``sent`` are the payloads that float spikes reset by."""
 
-    units: tuple[Unit, Unit]
-    values: tuple[Mapping[str, Array], Mapping[str, Array]]
+    a: Replayable
+    b: Replayable
     sent: Array
-    traces: tuple[Trace, Trace]
-    recorded: tuple[bool, bool]
-    judge: Judge
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,4 +97,4 @@ class Localised:
         }  # fmt: skip
 
 
-__all__ = ["Evidence", "Localised", "Pair", "Place", "Populated"]
+__all__ = ["Evidence", "Localised", "Pair", "Place", "Populated", "Replayable"]

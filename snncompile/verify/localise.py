@@ -15,6 +15,7 @@ import numpy as np
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.verify.align import align
 from snncompile.verify.closer import look_closer
 from snncompile.verify.findings import Localised, Populated
 from snncompile.verify.hypotheses import same
@@ -28,7 +29,9 @@ Count = Callable[[int, int], None]
 
 def localise(a: Side, b: Side, x: Mapping[str, Array], *, progress: Count | None = None) -> Localised:
     """Compare two runs on samples ``x`` by input, (N, T | 1, *shape); raises CompileError SNN607 if they have nothing in common."""
+    a, b, aligned = align(a, b)
     sides, notes, level = _prepare(a, b)
+    notes = aligned + notes
     driver = _driver(sides, level, x)
     runs = Rerun(sides[driver], sides[1 - driver], level, x)
     names = runs.names()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from snncompile.errors import fail
 from snncompile.ir import reference
 from snncompile.ir.graph import Array, Dialect, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
@@ -122,15 +123,20 @@ class Rerun:
             tolerance=max(self.driver.tolerance, self.follower.tolerance),
         )  # fmt: skip
 
-    def integers(self, name: str, chosen: Array) -> Trace:
-        """The driver's integer population itself, run again on the same inputs, in real units."""
+    def whole(self, name: str) -> tuple[Unit, dict[str, Array]]:
+        """The driver's integer population itself, and its inputs as payloads."""
         unit = cut(self.driver.graph, name)
         given = {}
         for label, ref in unit.sources.items():
             op = self.driver.graph.by_name.get(ref)
             x = reference.quantise_input(op, self.x[ref]) if isinstance(op, IntInput) else self.raw[ref]
-            given[label] = np.broadcast_to(x, (len(x), self.steps, *x.shape[2:]))[chosen].astype(np.int64)
-        trace = run_unit(unit, given)
+            given[label] = np.broadcast_to(x, (len(x), self.steps, *x.shape[2:])).astype(np.int64)
+        return unit, given
+
+    def integers(self, name: str, chosen: Array) -> Trace:
+        """That population run again, in real units."""
+        unit, given = self.whole(name)
+        trace = run_unit(unit, {label: x[chosen] for label, x in given.items()})
         assert trace.m is not None
         real = values_of(self.driver.graph, {name: trace.payload, f"{name}.m": trace.m})
         return Trace(payload=real[name], m=real[f"{name}.m"])
@@ -144,9 +150,17 @@ def run_graph(graph: Graph, x: Mapping[str, Array]) -> dict[str, Array]:
     return {ref: seen[ref] for ref in refs}
 
 
+def only_input(graph: Graph) -> str:
+    """The name of the one input (SNN604 if there are several)."""
+    names = [n.name for n in graph.of(Input, IntInput)]
+    if len(names) != 1:
+        raise fail("SNN604", f"the network has {len(names)} inputs: {', '.join(names)}", help="a data file holds the samples of one, x")
+    return names[0]
+
+
 def populations(graph: Graph) -> list[str]:
     """Names of all populations, in the graph's order."""
     return [n.name for n in graph.of(Neuron, IntNeuron)]
 
 
-__all__ = ["Rerun", "Side", "populations", "run_graph"]
+__all__ = ["Rerun", "Side", "only_input", "populations", "run_graph"]

@@ -21,7 +21,16 @@ from snncompile.online import list_networks
 
 NET = FOREIGN[2:]
 CASES: dict[str, tuple[Callable[[Path], tuple[object, ...]], str]] = {}
-ROOMS = ("files.py", "capture/load.py", "capture/weights.py", "capture/factory.py", "backends/bundle", "cli", "report")
+ROOMS = (
+    "files.py",
+    "capture/load.py",
+    "capture/weights.py",
+    "capture/factory.py",
+    "backends/bundle",
+    "cli",
+    "report",
+    "verify/localise.py",
+)
 
 
 def case(label: str, message: str):
@@ -565,6 +574,60 @@ error[SNN168]: --nir-dialect and --nir-set are for NIR files, not for weights.pt
 )
 def _(folder):
     return ("export", "weights.pt", "--nir-dialect", "sinabs", "--steps", "4", "--no-lava", "-o", "other.snn")
+
+
+@case(
+    "SNN031 reproduction",
+    """
+error[SNN031]: reproduction is a folder with other things in it; it is left alone
+  help: choose another place with -o
+""",
+)
+def _(folder):
+    Path("reproduction").mkdir()
+    Path("reproduction/thesis.tex").write_text("precious")
+    return ("diff", "net.snn", "net.snn", "--data", "data.npz")
+
+
+@case(
+    "SNN044",
+    """
+error[SNN044]: net.snn holds integers only, it has no stage 'folded'
+  help: choose from integer, hops, lava, onnx; the stages before are those of the model
+""",
+)
+def _(folder):
+    return ("diff", "net.snn:folded", "net.snn", "--data", "data.npz")
+
+
+@case(
+    "SNN045",
+    """
+error[SNN045]: net.snn runs 4 steps, weights.pt 3
+  help: give both the same --steps
+""",
+)
+def _(folder):
+    return ("diff", "net.snn", "weights.pt", "--data", "data.npz", "--arch", "net.py:Tiny", "--input-shape", "1,4,4", "--steps", "3")
+
+
+@case(
+    "SNN607",
+    """
+error[SNN607]: net.snn:integer and model:captured share no population
+  note: net.snn:integer has lif, fc2_readout
+  note: model:captured has a, b
+  help: give two sides of one network: names decide which populations belong together
+""",
+)
+def _(folder):
+    text = Path("net.py").read_text().split("class Tiny")[0]
+    Path("two.py").write_text(
+        text
+        + "class Two(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.fc, self.a, self.b = nn.Linear(16, 3), LIF(), LIF()\n"
+        "    def forward(self, x):\n        return self.b(self.a(self.fc(x.flatten(1))))\n"
+    )
+    return ("diff", "net.snn", ":captured", "--data", "data.npz", "--arch", "two.py:Two", *NET)
 
 
 ELSEWHERE = {
