@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from net import make
+from plot import curves
 from tasks import TASKS, find_task
 
 import snncompile
@@ -32,6 +33,9 @@ from snncompile.learning.widths import Widths
 from snncompile.online.stream import learn_stream
 from snncompile.verify.dynamics import input_values
 from snncompile.verify.learning import chip_accuracy, compare_lava, compare_updates, float_accuracy
+
+CURVE = 1000
+"""Test samples for the curves; the accuracies that are printed are of the whole test sets."""
 
 
 def main() -> None:
@@ -107,6 +111,14 @@ def main() -> None:
         }
         accuracies[name] = row
         say(f"{name:18} {len(yt):6,} samples  " + "  ".join(f"{k} {100 * v:.2f} %" for k, v in row.items()))
+    seen_at = [0, *(int(row["samples"]) for row in update.drift)]
+    lines: dict[str, list[float]] = {}
+    for name, (sent, yt) in tests.items():
+        part = np.random.default_rng(0).permutation(len(yt))[:CURVE]
+        cut, labels = sent[part], yt[part]
+        lines[f"{name}: chip"] = [chip_accuracy(program, graph, cut, labels, ours.weights[n], "sum") for n in seen_at]
+        lines[f"{name}: PyTorch"] = [float_accuracy(cut, labels, floated[n], bias, program.gain, "sum") for n in seen_at]
+    found["curves"] = {"samples": seen_at, "test_samples_at_most": CURVE, **lines}
     if args.lava:
         with tempfile.TemporaryDirectory() as folder:
             write_plan(Path(folder), graph, plastic.schedule)
@@ -125,6 +137,7 @@ def main() -> None:
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / f"{args.task}.json").write_text(json.dumps(found, indent=1) + "\n")
+        (args.out / f"{args.task}.svg").write_text(curves(seen_at, lines, f"{args.task}, {args.rule}, eta = {args.rate:g}"))
 
 
 if __name__ == "__main__":
