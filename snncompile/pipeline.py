@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from snncompile.capture.capture import Captured, capture
+from snncompile.capture.capture import Captured, InputShape, capture
 from snncompile.capture.check import check_capture, predict
+from snncompile.capture.circumstances import circumstances
 from snncompile.capture.driver import Layout
 from snncompile.capture.stand_ins import stand_ins
 from snncompile.errors import fail
@@ -65,7 +66,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     model: torch.nn.Module,
     *,
     target: str = "loihi2-sim",
-    input_shape: tuple[int, ...],
+    input_shape: InputShape,
     steps: int,
     layout: Layout = "step",
     calibration: Mapping[str, Array] | Array | None = None,
@@ -78,7 +79,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     """Compile a PyTorch network for a target.
 
     model        any module whose spiking dynamics can be read off its execution; left as it is
-    input_shape  of one sample at one step
+    input_shape  of one sample at one step; shapes by the name of forward's parameter, or a list of shapes, for several inputs
     steps        T, time steps per sample
     calibration  real samples, ``(N, *input_shape)`` (constant over the steps) or ``(N, T, *input_shape)``, or several inputs by name
     input_range  (low, high, grid) of the raw input where known: 8-bit images are (0, 255, 1)
@@ -87,16 +88,17 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     say = progress or (lambda _: None)
     load_target(target)  # an unknown one is said before the capture
     say("capturing the network by running it")
-    captured = capture(model, input_shape=tuple(input_shape), steps=steps, layout=layout, name=name)
+    captured = capture(model, input_shape=input_shape, steps=steps, layout=layout, name=name)
     graph, samples = describe_input(captured.graph, calibration, input_range)
     captured = replace(captured, graph=graph)
     say("comparing with PyTorch")
     for probe in probes(graph, samples):
         check_capture(captured, model, probe)
     compiled = compile_graph(
-        graph, target=target, calibration=samples, input_range=input_range, options=options, readout=readout, name=name, progress=progress
-    )
-    settings = {**compiled.settings, "input_shape": list(input_shape), "layout": layout}
+        graph, target=target, calibration=samples, input_range=input_range, options=options, readout=readout, name=name,
+        decisions=circumstances(model, steps), progress=progress,
+    )  # fmt: skip
+    settings = {**compiled.settings, "input_shape": plain_shape(input_shape), "layout": layout}
     return replace(compiled, captured=captured, settings=settings, stand_ins=stand_ins(model))
 
 
@@ -149,11 +151,18 @@ def fold(graph: Graph, samples: Mapping[str, Array]) -> tuple[Graph, tuple[PassR
     return folded, records
 
 
-def probes(graph: Graph, samples: Mapping[str, Array]) -> list[Array]:
-    """What a capture is compared with PyTorch on: the first samples, if there are any, and seeded random ones."""
-    (source,) = graph.of(Input)
-    given = [samples[source.name][:PROBES]] if source.name in samples else []
-    return [*given, random_input(source, graph.steps)]
+def probes(graph: Graph, samples: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """What a capture is compared with PyTorch on, by input: the first samples, if there are any, and seeded random ones."""
+    inputs = graph.of(Input)
+    given = {n.name: samples[n.name][:PROBES] for n in inputs if n.name in samples}
+    return [*([given] if len(given) == len(inputs) else []), {n.name: random_input(n, graph.steps, seed=k) for k, n in enumerate(inputs)}]
+
+
+def plain_shape(shape: InputShape) -> Any:
+    """An input's shape, or several inputs', as plain data."""
+    if isinstance(shape, Mapping):
+        return {name: list(one) for name, one in shape.items()}
+    return [n if isinstance(n, int) else list(n) for n in shape]
 
 
 def random_input(n: Input, steps: int, samples: int = PROBES, seed: int = 0) -> Array:
@@ -198,25 +207,27 @@ def with_time_axis(x: Array, n: Input, steps: int) -> Array:
     )
 
 
-def original(compiled: Compiled, model: torch.nn.Module | None, x: Array, checked: int = 4) -> Original:
-    """What a program is judged against: the float graph, the original's outputs on ``x`` (N, T | 1, *shape), and the capture's evidence.
+def original(compiled: Compiled, model: torch.nn.Module | None, x: Array | Mapping[str, Array], checked: int = 4) -> Original:
+    """What a program is judged against: the float graph, the original's outputs on ``x`` (N, T | 1, *shape; by input where there are
+    several), and the capture's evidence.
 
     The original is the PyTorch model, ``checked`` samples of which are compared population by population; or, for a network that came
     as a graph (``model`` None), that graph before any pass, in float64.
     """
+    given = x if isinstance(x, Mapping) else {compiled.source_graph.of(Input)[0].name: x}
     if compiled.captured is None or model is None:
-        outputs = in_batches(compiled.source_graph, x)
+        outputs = in_batches(compiled.source_graph, given)
         return Original(float_graph=compiled.float_graph, outputs=outputs, capture=None, passes=compiled.passes)
-    outs = predict(compiled.captured, model, x)
-    record = check_capture(compiled.captured, model, x[:checked])
+    outs = predict(compiled.captured, model, given)
+    record = check_capture(compiled.captured, model, {name: values[:checked] for name, values in given.items()})
     return Original(
         float_graph=compiled.float_graph, outputs=dict(zip(compiled.float_graph.outputs, outs, strict=True)), capture=record.to_json(),
         passes=compiled.passes,
     )  # fmt: skip
 
 
-def in_batches(graph: Graph, x: Array, batch: int = 64) -> dict[str, Array]:
-    """Outputs of a float graph with one input, ``{label: (N, T, ...)}``."""
-    (source,) = graph.of(Input)
-    parts = [interpret(graph, {source.name: x[k : k + batch]}) for k in range(0, len(x), batch)]
+def in_batches(graph: Graph, x: Mapping[str, Array], batch: int = 64) -> dict[str, Array]:
+    """Outputs of a float graph on ``x`` (by input), ``{label: (N, T, ...)}``."""
+    count = len(next(iter(x.values())))
+    parts = [interpret(graph, {name: values[k : k + batch] for name, values in x.items()}) for k in range(0, count, batch)]
     return {label: np.concatenate([part[label] for part in parts]) for label in graph.outputs}
