@@ -10,6 +10,7 @@ import numpy as np
 
 from snncompile.capture.capture import Captured, InputShape, capture
 from snncompile.capture.check import check_capture, predict
+from snncompile.capture.circumstances import circumstances
 from snncompile.capture.driver import Layout
 from snncompile.capture.stand_ins import stand_ins
 from snncompile.errors import fail
@@ -95,7 +96,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
         check_capture(captured, model, probe)
     compiled = compile_graph(
         graph, target=target, calibration=samples, input_range=input_range, options=options, readout=readout, name=name,
-        decisions=captured.decisions, progress=progress,
+        decisions=(*captured.decisions, *circumstances(model, steps)), progress=progress,
     )  # fmt: skip
     settings = {**compiled.settings, "input_shape": plain_shape(input_shape), "layout": layout}
     return replace(compiled, captured=captured, settings=settings, stand_ins=stand_ins(model))

@@ -1,0 +1,69 @@
+"""A network in training mode, one of another T, and a membrane batch norm that inverts or amplifies the membrane."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from snncompile import pipeline
+from snncompile.errors import CompileError
+from snncompile.ir.text import to_text
+from snncompile.online import HDLIF, build_network, calibrate_thresholds
+from snncompile.verify import Program, verify
+
+STEPS = 3
+ARGS = {"config": [3], "in_channels": 1, "num_classes": 2, "input_size": [4, 4], "steps": STEPS, "float_first": True}
+
+
+def network():
+    torch.manual_seed(0)
+    return build_network("empf_vgg", **ARGS).eval()
+
+
+def compiled(net, steps=STEPS):
+    return pipeline.compile(net, input_shape=(1, 4, 4), steps=steps, input_range=(0.0, 255.0, 1.0))
+
+
+def test_a_network_in_training_mode_becomes_the_program_of_its_evaluation_mode_and_the_ledger_says_so():
+    programs, ledgers = [], []
+    for training in (True, False):
+        made = compiled(network().train(training))
+        programs.append(to_text(made.result.graph)[0])
+        ledgers.append([d.what for d in made.decisions])
+    assert programs[0] == programs[1]
+    assert ledgers == [["mode of the network"], []]
+
+
+def test_more_steps_than_a_network_has_parameters_for_are_refused_and_fewer_are_in_the_ledger():
+    with pytest.raises(CompileError, match="parameters for T = 3 time steps and was asked for one more") as caught:
+        compiled(network(), 4)
+    assert caught.value.code == "SNN705"
+    made = compiled(network(), 2)
+    assert made.result.graph.steps == 2
+    (line,) = made.decisions
+    assert (line.what, line.value) == ("number of time steps", "T = 2")
+    assert "'features.0.2' has parameters for 3 steps" in line.why
+
+
+def test_thresholds_of_another_number_of_steps_are_refused():
+    net = build_network("osr_vgg", **{k: v for k, v in ARGS.items() if k != "float_first"})
+    calibrate_thresholds(net, [torch.rand(8, 1, 4, 4)], STEPS)
+    with pytest.raises(CompileError) as caught:
+        compiled(net, STEPS + 1)
+    assert caught.value.code == "SNN705"
+
+
+@pytest.mark.parametrize("k", [-0.75, 1.5], ids=["inverts", "amplifies"])
+def test_a_channel_whose_batch_norm_gives_it_another_factor_keeps_its_dynamics(k):
+    net = network()
+    neuron = next(module for module in net.modules() if isinstance(module, HDLIF))
+    bn, a, b = neuron.bn[1], torch.sigmoid(neuron.mem_ratio[1]), torch.sigmoid(neuron.bn_ratio[1])
+    with torch.no_grad():
+        bn.weight[0] = (k - a) / b * torch.sqrt(bn.running_var[0] + bn.eps)
+        bn.bias[0] = 0.7
+    made = compiled(net)
+    x = np.random.default_rng(0).integers(0, 256, (32, 1, 1, 4, 4)).astype(float)
+    program = Program(graph=made.result.graph, schedule=made.schedule, populations=made.result.populations)
+    found = verify(program, {"x": x}, original=pipeline.original(made, net, x), backends=())
+    assert found.ok, [str(f) for f in found.failures]
