@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from snncompile.ir.graph import Graph, Op, fresh_name
 from snncompile.ir.linear_ops import Add, Affine, Conv2d, Delay, Gather, Input, Linear
@@ -20,8 +21,8 @@ class InsertRelays(RewritePass):
     Result   %x = add(...)    %r = relay(%x)     %y = conv2d(%r)    %z = add(%r, ...)
 
     An output that is no population's payload is read out by one. A current that only populations read is computed once for
-    each of them while it has at most ``max_copy`` weights, and relayed otherwise. A factor that differs between steps and that
-    no neuron could take becomes the gain of a relay.
+    each of them while it has at most ``max_copy`` weights and adds to no stream, and relayed otherwise. A factor that differs
+    between steps and that no neuron could take becomes the gain of a relay.
     """
 
     name = "insert-relays"
@@ -55,8 +56,18 @@ class InsertRelays(RewritePass):
         return Change((relay(name, op.name, op),), leave={op.name: name})
 
 
-def cost(op: Op, graph: Graph) -> int:
-    """How many weights a second copy of a current costs, everything that a sum reads included."""
+def cost(op: Op, graph: Graph) -> float:
+    """How many weights a second copy of a current costs, everything that a sum reads included; a real-valued stream is never copied.
+
+    A copy would meet the stream's payload with the weights of every current that was added to it since.
+    """
     if isinstance(op, Add):
-        return sum(cost(graph.node(r), graph) for r in op.inputs)
+        return sum(inf if _streams(graph.node(r), graph) else cost(graph.node(r), graph) for r in op.inputs)
     return op.weight.size if isinstance(op, (Conv2d, Linear)) else 0
+
+
+def _streams(part: Op, graph: Graph) -> bool:
+    """Whether a summand is a payload of real values, passed on as it is."""
+    while isinstance(part, (Affine, Gather, Delay)):
+        part = graph.node(part.inputs[0])
+    return isinstance(part, Neuron) and not part.spiking

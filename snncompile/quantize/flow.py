@@ -152,6 +152,8 @@ def _graded(work: _Work, n: Neuron) -> Graded | None:
     finest = finest_lsb(
         work.graph, n, lambda op: peak if op.name == n.name else _peak(work, op), codes=codes, target=work.target, readers=readers
     )
+    if stream and n.fire is Fire.RELU:  # differences of payloads are counted, whatever that costs the readers
+        finest = 0.0
     finest = min(finest, peak / min(most, LEAST))  # coarser than that, readers do better with coarser weights
     lsb = max(peak / most, finest)
     high = min(most, max(1, int(np.ceil(peak / lsb))))

@@ -21,7 +21,7 @@ from snncompile.quantize.graded import Graded, fixed_point, scale_output
 from snncompile.quantize.lattice import Factors, Lattices, guard_bits_needed, missing_bits
 from snncompile.quantize.options import Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
-from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, magnitudes
+from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, coarsened, magnitudes
 from snncompile.target import Target
 
 COARSEST = 0.15
@@ -61,6 +61,7 @@ class _Plan:
     measured: Magnitudes
     codes: dict[str, Array | None]
     need: int
+    coarse: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,8 +108,7 @@ def lower(job: Job) -> Lowered:
                     raise _overflow(job, base)
                 return _finish(job, coarse)
             continue
-        peak = base.bounds.scaled_peak if has_gain(n) else base.bounds.peak
-        room = max(0, int(np.log2(max(1, target.membrane.high / max(1, peak)))) + 1)
+        room = _room(job, base)
         if not hopeless and room >= need:
             best = _largest(plan, room, need)
             if best is not None and not best.inexact:
@@ -128,6 +128,13 @@ def _largest(plan: _Plan, room: int, lattice: int) -> _Attempt | None:
     return None
 
 
+def _room(job: Job, base: _Attempt) -> int:
+    """How many guard bits may fit, by the bounds without any."""
+    n = job.neuron
+    peak = base.bounds.scaled_peak if has_gain(n) else base.bounds.peak
+    return max(0, int(np.log2(max(1, job.target.membrane.high / max(1, peak)))) + 1)
+
+
 def _coarser(plan: _Plan) -> _Attempt | None:
     """The attempt whose weight LSB is coarser by the smallest power of two that fits; None if the weights would lose too much.
 
@@ -135,17 +142,18 @@ def _coarser(plan: _Plan) -> _Attempt | None:
     """
     if not any(isinstance(p.port.source, Neuron) and p.payload.high > 1 for p in plan.job.ports):
         return None
-    for f in range(-1, -plan.width - 8, -1):
-        attempt = _attempt(plan, f, 0)
-        if max(_weight_errors(plan.job, attempt), default=0.0) > COARSEST:
+    for coarse in range(1, plan.width + 8):
+        candidate = replace(plan, measured=coarsened(plan.measured, coarse), coarse=coarse)
+        base = _attempt(candidate, 0, 0)
+        if max(_weight_errors(plan.job, base), default=0.0) > COARSEST:
             return None
-        if attempt.fits:
-            return attempt
+        if base.fits:
+            return _largest(candidate, _room(plan.job, base), 0) or base
     return None
 
 
 def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
-    """Everything for F guard bits (coarser weights if below 0) and integers on multiples of 2**G."""
+    """Everything for F guard bits and integers on multiples of 2**G."""
     job, width = plan.job, plan.width
     n, target, ndim = job.neuron, job.target, len(job.shape)
     codes, gained = 2 ** (width - 1) - 1, has_gain(n)
@@ -156,7 +164,7 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     else:
         scales = choose(
             plan.measured, theta, codes=codes, guard_bits=f, lattice=lattice, shared=n.fire is Fire.NONE and job.graded is None,
-            output=_output(job),
+            output=None if np.any(plan.measured.grid) else _output(job),
         )  # fmt: skip
     weights, accumulators = [], []
     column = (-1,) + (1,) * (ndim - 1)
@@ -188,7 +196,7 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     fits &= made.never is None or bounds.membrane[1] < made.never
     inexact = made.misses or _rounds(job, neuron, f, plan.need)
     return _Attempt(
-        neuron=neuron, weights=weights, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width, fits=fits, coarse=max(0, -f)
+        neuron=neuron, weights=weights, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width, fits=fits, coarse=plan.coarse
     )
 
 

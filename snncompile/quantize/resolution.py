@@ -46,7 +46,8 @@ def finest_lsb(graph: Graph, n: Neuron, peak_of: Peak, *, codes: int, target: Ta
             membrane = float((held[some] / step[some]).max()) / (target.membrane.high / 2)
             accumulator = float((_load(p, channels)[some] * peak_of(n) / step[some]).max()) / target.accumulator.high
             finest = max(finest, membrane, accumulator)
-            if reader.fire is Fire.RELU and reader.reset is Reset.STATELESS and not np.any(reader.theta) and not reader.grid:
+            counts = reader.fire is Fire.RELU and reader.reset is Reset.STATELESS and not np.any(reader.theta) and not reader.grid
+            if n.fire is Fire.NONE and counts:
                 finest = max(finest, peak_of(n) / 2**COUNTED_BITS)
     return finest
 

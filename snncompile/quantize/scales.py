@@ -7,7 +7,7 @@ graded output            sigma[c] * 2**-F = multiplier[c] * 2**-shift[c] * paylo
 
 A residual stream arrives as one synapse per neuron: its one weight is a whole number of sigma, up to 2**-16, whatever else arrives.
 Where no guard bits are left and the sums are still too large, sigma grows by powers of two: the port with the finest weights loses
-bits first (F < 0 in ``choose``).
+bits first (``coarsened``).
 
 With a gain on the input the membrane's LSB does not depend on the weights' (the gain takes up the ratio): a payload's grid or the
 threshold gives it,  2**-F * grid  or  2**-F * theta[c], and accumulators are shifted by E + delta_p, E only as large as keeps the
@@ -16,7 +16,7 @@ gain within its format.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,6 +94,11 @@ def magnitudes(ports: list[Incoming], codes: int) -> Magnitudes:
     return Magnitudes(deltas=deltas, peak=peak, grid=grid, peaks=peaks, lead=lead, stream=stream)
 
 
+def coarsened(m: Magnitudes, bits: int) -> Magnitudes:
+    """The same weights on a grid coarser by 2**bits; ports whose grid is that much coarser than the finest keep theirs."""
+    return replace(m, deltas=tuple(max(0, d - bits) for d in m.deltas), peak=m.peak * 2.0**bits)
+
+
 def _relative(middles: list[float]) -> tuple[int, ...]:
     """Powers of two that bring the ports' typical weights together, 0 for the finest."""
     finest = min([m for m in middles if m > 0], default=1.0)
@@ -151,25 +156,23 @@ def choose_gained(m: Magnitudes, unit: Array, largest: Array, *, codes: int, gua
 def choose(
     m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool, output: tuple[float, Format] | None = None
 ) -> Scales:
-    """Scales for F guard bits and thresholds on multiples of 2**G; F below 0 makes the weight LSB coarser by 2**-F.
+    """Scales for F guard bits and thresholds on multiples of 2**G.
 
     theta   (C,) the magnitude that shall be a whole number of lattice steps, 0 where there is none
     shared  one scale for all channels (a readout compares them)
     output  payload LSB and multiplier format of a graded output, where that and not the threshold decides the scale: then the
             membrane's LSB is a multiple of the payload's that multiplier and shift hold exactly
     """
-    coarser, guard_bits = max(0, -guard_bits), max(0, guard_bits)
-    deltas = [max(0, d - coarser) for d in m.deltas]
     needed = m.peak / codes
     typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
-    needed = np.where(needed > 0, needed, typical) * 2.0**coarser  # a channel without weights takes a scale like its neighbours'
+    needed = np.where(needed > 0, needed, typical)  # a channel without weights takes a scale like its neighbours'
     sigma, n = needed.copy(), np.zeros(len(needed), dtype=np.int64)
     if shared:
         on_grid = m.grid[m.peak > 0]
         same = on_grid.size and on_grid[0] > 0 and np.allclose(on_grid, on_grid[0], rtol=1e-6, atol=0)
         sigma[:] = on_grid[0] if same else needed.max()
     elif m.lead is not None:
-        sigma = m.lead[1] * 2.0 ** -deltas[m.lead[0]]
+        sigma = m.lead[1] * 2.0 ** -m.deltas[m.lead[0]]
     else:
         ratio = theta * 2.0 ** (guard_bits - lattice)
         if m.stream is not None:
@@ -183,7 +186,7 @@ def choose(
     if output is not None:
         multiplier, shift = fixed_point((sigma * 2.0**-guard_bits / output[0])[None], output[1])
         sigma, n = multiplier[0] * 2.0 ** (guard_bits - shift) * output[0], np.zeros_like(n)
-    fitted = tuple(d + _excess(peak * 2.0**-d / sigma, codes) for peak, d in zip(m.peaks, deltas, strict=True))
+    fitted = tuple(d + _excess(peak * 2.0**-d / sigma, codes) for peak, d in zip(m.peaks, m.deltas, strict=True))
     return Scales(sigma=sigma, deltas=fitted, guard_bits=guard_bits, lattice=lattice, n=n)
 
 
@@ -193,4 +196,4 @@ def _excess(steps: Array, codes: int) -> int:
     return max(0, int(np.ceil(np.log2(largest)))) if largest > 0 else 0
 
 
-__all__ = ["Magnitudes", "Scales", "choose", "choose_gained", "grid_of", "magnitudes"]
+__all__ = ["Magnitudes", "Scales", "choose", "choose_gained", "coarsened", "grid_of", "magnitudes"]

@@ -127,6 +127,12 @@ def rounding_bound(n: Neuron, whole: IntNeuron, largest: float, steps: int) -> A
     return np.asarray(errors[1:])
 
 
+def _multiplied(whole: IntNeuron) -> Array:
+    """What multiplier and shift make of one payload LSB: 1 up to their rounding, which is the payload's and not the dynamics'."""
+    assert whole.multiplier is not None
+    return np.asarray(whole.multiplier * 2.0 ** -np.asarray(whole.shift, dtype=np.float64) * whole.out_scale / whole.v_scale)
+
+
 def _compare_population(
     n: Neuron, whole: IntNeuron, report: PopulationReport, mine: Mapping[str, Array], payload: Array, found: Dynamics, offset: int
 ) -> None:
@@ -145,7 +151,7 @@ def _compare_population(
         expected = np.where(np.abs(expected - payload) <= allowed, payload, expected)
         near = np.zeros(expected.shape, dtype=bool)
     else:
-        raw = (np.maximum(m - theta, 0.0) if n.grid else mine[n.name]) / whole.out_scale
+        raw = (np.maximum(m - theta, 0.0) if n.grid else mine[n.name]) / whole.out_scale * _multiplied(whole)
         expected = np.clip(np.rint(raw), whole.payload_min, whole.payload_max)
         near = np.abs(raw - np.floor(raw) - 0.5) <= TIE * np.maximum(np.abs(raw), 1.0)
     apart = expected != payload
