@@ -47,7 +47,8 @@ def peppered(x: np.ndarray, share: float, seed: int) -> np.ndarray:
 def spoken(file: Path) -> tuple[np.ndarray, ...]:
     """Recordings as spikes [N,T,C,H,W], digit, speaker and running number of each."""
     with np.load(file) as f:
-        cuts = [f["audio"][a:b] for a, b in zip(f["offset"][:-1], f["offset"][1:], strict=True)]
+        audio, offset = f["audio"], f["offset"]
+        cuts = [audio[a:b] for a, b in zip(offset[:-1], offset[1:], strict=True)]
         return np.stack([encode_speech(c) for c in cuts]), f["digit"], f["speaker"], f["index"]
 
 

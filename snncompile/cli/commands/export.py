@@ -31,7 +31,7 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
     "--lava-samples", type=click.IntRange(min=1), metavar="N", help="Samples to run on Lava. [default: at most 256, fewer if slow]"
 )
 @click.option("--learn", metavar="LAYER", help="Let this layer keep learning on the chip.")
-@click.option("--rule", default="ottt", show_default=True, metavar="NAME", help="What it learns by: ottt, sltt, osr or ndot.")
+@click.option("--rule", metavar="NAME", help="What it learns by: ottt, sltt, osr or ndot. [default: what MODEL was trained with, or ottt]")
 @click.option(
     "--learning-rate", type=float, default=0.01, show_default=True, metavar="ETA", help="Of plain SGD on the loss averaged over T."
 )

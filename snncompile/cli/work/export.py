@@ -54,18 +54,17 @@ class Request(ModelOptions):
     as_json: bool
     quiet: bool
     learn: str | None = None
-    rule: str = "ottt"
+    rule: str | None = None
     learning_rate: float = 0.01
     loss: str = "softmax"
     trace_leak: float | None = None
     headroom: float | None = None
     learning_seed: int = 1
 
-    @property
-    def learning(self) -> LearnOptions:
-        """What learns on the chip, and how."""
+    def learning(self, trained_with: str | None) -> LearnOptions:
+        """What learns on the chip, and how: by default by the rule that the network was trained with, or by OTTT."""
         return LearnOptions(
-            layer=str(self.learn), rule=self.rule, rate=self.learning_rate, loss=self.loss, leak=self.trace_leak,
+            layer=str(self.learn), rule=self.rule or trained_with or "ottt", rate=self.learning_rate, loss=self.loss, leak=self.trace_leak,
             seed=self.learning_seed,
         )  # fmt: skip
 
@@ -156,7 +155,7 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     learning = None
     if request.learn is not None:
         progress.phase(f"making '{request.learn}' plastic")
-        compiled, learning = make_plastic(compiled, request.learning, request.headroom, data, progress)
+        compiled, learning = make_plastic(compiled, request.learning(loaded.facts.get("method")), request.headroom, data, progress)
     with open_draft(destination) as draft:
         progress.phase("writing the program")
         bundle = draft.fill(compiled, models.facts(loaded), learning)
