@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nir
 import numpy as np
 import pytest
 from user_project import FOREIGN, snn
@@ -79,3 +80,22 @@ def test_a_stage_that_does_not_exist_is_a_usage_error(there):
     answer = snn("diff", "net.snn:lavva", "net.snn", "--data", "data.npz")
     assert answer.status == 2
     assert "there is no 'lavva'; did you mean lava?" in answer.err
+
+
+def test_one_file_under_two_dialects_is_told_apart(there):
+    rng = np.random.default_rng(0)
+    ones = np.ones(6)
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([8])}),
+        "fc": nir.Affine(weight=rng.normal(0.2, 0.5, (6, 8)), bias=0.1 * ones),
+        "lif": nir.LIF(tau=5e-3 * ones, r=ones, v_leak=0 * ones, v_threshold=0.4 * ones, v_reset=0 * ones),
+        "output": nir.Output(output_type={"output": np.array([6])}),
+    }
+    nir.write("net.nir", nir.NIRGraph(nodes=nodes, edges=[("input", "fc"), ("fc", "lif"), ("lif", "output")]))
+    np.savez("spikes.npz", x=(rng.random((10, 6, 8)) < 0.4).astype(np.float32))
+    options = ("--data", "spikes.npz", "--steps", 6, "--json")
+    assert snn("-q", "diff", "net.nir@norse", "net.nir@norse:folded", *options).status == 0
+    found = snn("-q", "diff", "net.nir@snntorch", "net.nir@norse", *options).json
+    assert (found["equal"], found["first_divergence"]["population"], found["explanation"]["left"]) == (False, "lif", 0)
+    causes = {c["cause"]: c["detail"] for c in found["explanation"]["causes"] if c["confirmed"]}
+    assert "'input' counts 100 times as much in it" in causes["input scaling"], "the tools' time units differ"
