@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--rule", default="ottt")
     parser.add_argument("--rate", type=float, default=0.03)
     parser.add_argument("--samples", type=int, default=4000)
+    parser.add_argument("--test-samples", type=int, help="test on the first so many of each test set only")
     parser.add_argument("--lava", type=int, default=0, help="so many samples also on Lava")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for results.json")
@@ -80,7 +81,7 @@ def main() -> None:
         return np.concatenate(out)
 
     taught = seen(x)
-    tests = {name: (seen(xt), yt) for name, (xt, yt) in task.tests.items()}
+    tests = {name: (seen(xt[: args.test_samples]), yt[: args.test_samples]) for name, (xt, yt) in task.tests.items()}
     tested = sum(len(yt) for _, yt in tests.values())
     say(f"frozen layers: {len(x)} samples of the stream, {tested} to test on, {taught.mean():.3f} spikes a neuron and step")
     start = plastic.program.chip_weights(plastic.result.graph) * plastic.program.lsb

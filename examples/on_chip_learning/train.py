@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--task", choices=TASKS, default="digits", help="rotated, noisy and fashion start from the same network")
+    parser.add_argument("--samples", type=int, help="train on the first so many only")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--lr", type=float, default=0.002)
     parser.add_argument("--seed", type=int, default=0)
@@ -46,7 +47,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
     task = find_task(args.task, args.data)
-    x, y = task.before
+    x, y = (a[: args.samples] for a in task.before)
     name, (test_x, test_y) = list(task.tests.items())[-1]
     net = make(**task.shape)
     optimiser = torch.optim.Adam(net.parameters(), lr=args.lr)
