@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 
 from snncompile.errors import CompileError, InternalError
 from snncompile.ir.graph import Array
-from snncompile.verify.hypotheses import Hypothesis
+from snncompile.verify.hypotheses import WHOLE_RUN, Hypothesis
 from snncompile.verify.judge import Judge
 from snncompile.verify.replay import Response, replay
 from snncompile.verify.unit import Trace
@@ -67,19 +67,23 @@ class Experiment:
     judge: Judge
     sent: Array | None
 
+    @cached_property
+    def before(self) -> Array:
+        """Where the two runs differ as they are, (N, T, *shape)."""
+        return self.judge.compare(self.found, replay(self.mine, self.sent)).apart
+
     def left(self, repairs: Sequence[Hypothesis]) -> tuple[int, int]:
         """Events that still differ after the repairs, and those that differed before, in the steps that all repairs speak about."""
-        steps = next((h.steps for h in repairs if h.steps != slice(None)), slice(None))
-        part = self.found.first(slice(None), steps)
-        before, after = (self._apart(rs, part, steps) for rs in ((), repairs))
-        return after, before
-
-    def _apart(self, repairs: Sequence[Hypothesis], part: Trace, steps: slice) -> int:
+        steps = next((h.steps for h in repairs if h.steps != WHOLE_RUN), WHOLE_RUN)
+        before = int(np.count_nonzero(self.before[:, steps]))
+        if not repairs:
+            return before, before
+        part = self.found.first(WHOLE_RUN, steps)
         try:
             trace = replay(reduce(lambda r, h: h.repair(r), repairs, self.mine), self.sent)
         except (InternalError, CompileError, NotImplementedError):  # a repair that cannot run explains nothing
-            return int(part.payload.size)
-        return self.judge.compare(part, trace.first(slice(None), steps)).events
+            return int(part.payload.size), before
+        return self.judge.compare(part, trace.first(WHOLE_RUN, steps)).events, before
 
 
 def explain(e: Experiment, hypotheses: Sequence[Hypothesis], residue: Callable[[], Trace] | None = None) -> Explanation:
@@ -103,7 +107,7 @@ def explain(e: Experiment, hypotheses: Sequence[Hypothesis], residue: Callable[[
 
 def _together(e: Experiment, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
     """The smallest set found that leaves the fewest events: everything without what is not needed, or the best one after another."""
-    everything = [h for h in hypotheses if h.cause not in CONTAINED and h.steps == slice(None)]
+    everything = [h for h in hypotheses if h.cause not in CONTAINED and h.steps == WHOLE_RUN]
     best = _greedy(e, hypotheses)
     if everything and e.left(everything)[0] <= (e.left(best)[0] if best else np.inf):
         best = everything

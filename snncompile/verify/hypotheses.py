@@ -255,4 +255,4 @@ def number(x: float) -> str:
     return f"{x:.4g}" if abs(x) < 1e4 or abs(x) >= 1e9 else f"{x:.0f}"
 
 
-__all__ = ["Hypothesis", "borrowed", "difference", "fit", "number", "same", "scaled", "shifted"]
+__all__ = ["WHOLE_RUN", "Hypothesis", "borrowed", "difference", "fit", "number", "same", "scaled", "shifted"]
