@@ -137,12 +137,17 @@ def whole_set(work: Work, compiled: Compiled, found: dict[str, Any], save: Calla
 
 def decide_in_torch(net: torch.nn.Module, work: Work, part: slice) -> np.ndarray:
     """The network's decisions in PyTorch on some samples, as one batch."""
-    return summed_logits(net, time_steps(torch.from_numpy(work.x[part]).float(), work.checkpoint.steps)).argmax(1).numpy()
+    return logits_of(net, work, part).argmax(1)
 
 
-def decisions_of(net: torch.nn.Module, work: Work, batch: int, samples: int) -> np.ndarray:
-    """The network's decisions in PyTorch, in batches of this size."""
-    return np.concatenate([decide_in_torch(net, work, slice(k, min(k + batch, samples))) for k in range(0, samples, batch)])
+def logits_of(net: torch.nn.Module, work: Work, part: slice) -> np.ndarray:
+    """The network's summed logits in PyTorch on some samples, as one batch."""
+    return summed_logits(net, time_steps(torch.from_numpy(work.x[part]).float(), work.checkpoint.steps)).numpy()
+
+
+def in_batches(net: torch.nn.Module, work: Work, batch: int, samples: int) -> np.ndarray:
+    """The same, in batches of this size."""
+    return np.concatenate([logits_of(net, work, slice(k, min(k + batch, samples))) for k in range(0, samples, batch)])
 
 
 def calibration_effect(work: Work) -> list[dict[str, Any]]:
@@ -157,13 +162,15 @@ def calibration_effect(work: Work) -> list[dict[str, Any]]:
         gaps = [("gates of each sample", live_gates, 500)]
     for name, live, batch in gaps:
         count = min(len(work.x), 1000) if batch == 1 else len(work.x)
-        fixed = decisions_of(net, work, 500, count)
+        fixed = in_batches(net, work, 500, count)
         with live(net):
-            other = decisions_of(net, work, batch, count)
+            other = in_batches(net, work, batch, count)
         y = work.y[:count]
         rows.append({
-            "against": name, "samples": count, "accuracy_live": float(np.mean(other == y)), "accuracy_fixed": float(np.mean(fixed == y)),
-            "other_decisions": float(np.mean(other != fixed)),
+            "against": name, "samples": count, "accuracy_live": float(np.mean(other.argmax(1) == y)),
+            "accuracy_fixed": float(np.mean(fixed.argmax(1) == y)),
+            "other_decisions": float(np.mean(other.argmax(1) != fixed.argmax(1))),
+            "logit_error": float(np.sqrt(np.mean((fixed - other) ** 2) / np.mean(other**2))),
         })  # fmt: skip
     return rows
 
@@ -179,7 +186,7 @@ def measure(work: Work, known: dict[str, Any], save: Callable[[dict[str, Any]], 
         say("training memory")
         found["memory"] = training_memory(checkpoint)
         save(found)
-    if "calibration" not in found or any(r["samples"] > len(work.x) for r in found["calibration"]):
+    if "calibration" not in found or any("logit_error" not in r for r in found["calibration"]):
         say("effect of calibration")
         found["calibration"] = calibration_effect(work)
         save(found)

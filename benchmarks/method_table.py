@@ -127,5 +127,6 @@ def effect_table(rows: Sequence[tuple[Row, Measured]]) -> list[str]:
     for row, found in rows:
         for e in found.get("calibration", []):
             accuracies = [f"{100 * e[k]:.2f} %" for k in ("accuracy_live", "accuracy_fixed")]
-            lines.append([row.method, e["against"], f"{e['samples']:,}", *accuracies, f"{100 * e['other_decisions']:.2f} %"])
-    return table(("method", "against", "samples", "accuracy, following", "accuracy, fixed", "other decisions"), lines)
+            changed = [f"{100 * e[k]:.2f} %" for k in ("logit_error", "other_decisions")]
+            lines.append([row.method, e["against"], f"{e['samples']:,}", *accuracies, *changed])
+    return table(("method", "against", "samples", "accuracy, following", "accuracy, fixed", "logits move by", "other decisions"), lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def images(folder: Path, split: str, keep=lambda y: y >= 0) -> tuple[np.ndarray,
 
 def turned(x: np.ndarray, degrees: float) -> np.ndarray:
     """Every image turned about its middle, bilinear."""
-    angle = torch.tensor(np.deg2rad(degrees))
+    angle = torch.tensor(np.deg2rad(degrees), dtype=torch.float32)
     matrix = torch.tensor([[torch.cos(angle), -torch.sin(angle), 0], [torch.sin(angle), torch.cos(angle), 0]]).expand(len(x), 2, 3)
     grid = torch.nn.functional.affine_grid(matrix, list(x.shape), align_corners=False)
     return torch.nn.functional.grid_sample(torch.from_numpy(x).float(), grid, align_corners=False).round().to(torch.uint8).numpy()
@@ -48,7 +49,7 @@ def spoken(file: Path) -> tuple[np.ndarray, ...]:
     """Recordings as spikes [N,T,C,H,W], digit, speaker and running number of each."""
     with np.load(file) as f:
         audio, offset = f["audio"], f["offset"]
-        cuts = [audio[a:b] for a, b in zip(offset[:-1], offset[1:], strict=True)]
+        cuts = [audio[a:b] for a, b in pairwise(offset)]
         return np.stack([encode_speech(c) for c in cuts]), f["digit"], f["speaker"], f["index"]
 
 
