@@ -68,6 +68,8 @@ def import_raw(
     file: str = "",
 ) -> Imported:  # fmt: skip
     """``import_nir`` of what has been read already."""
+    if steps < 1:
+        raise fail("SNN165", f"steps is {steps}", help="a sample has at least one step")
     flat = flatten(raw)
     choices = make_choices(raw, flat.nodes, dialect=dialect, settings=settings, file=file)
     graph = _Builder(flat, choices, steps).graph(name or str(raw.metadata.get(f"{OWN}_name", raw.name)))

@@ -38,7 +38,8 @@ def output_shape(node: RawNode, shape: Shape) -> Shape | Diagnostic:
                 node, f"field 'bias' has shape {list(np.shape(f['bias']))}, the weight {list(weight.shape)} wants [{weight.shape[0]}]"
             )
         if shape != (weight.shape[1],):
-            return misfit(node, f"its weight {list(weight.shape)} reads {weight.shape[1]} values, its input has shape {list(shape)}")
+            hint = "; is a Flatten node missing?" if prod(shape) == weight.shape[1] else ""
+            return misfit(node, f"its weight {list(weight.shape)} reads {weight.shape[1]} values, its input has shape {list(shape)}{hint}")
         return (weight.shape[0],)
     if node.type in ("Conv1d", "Conv2d"):
         return _conv_shape(node, shape)

@@ -16,7 +16,7 @@ import numpy as np
 
 from snncompile.capture.nir.nodes import RawNode
 from snncompile.errors import CompileError, fail
-from snncompile.ir.graph import OPS, Op
+from snncompile.ir.graph import OPS, Dialect, Op
 from snncompile.ir.neuron import Fire, Reset
 
 OWN = "snncompile"
@@ -47,6 +47,8 @@ def own_op(node: RawNode, name: str, inputs: tuple[str, ...]) -> Op | None:
     try:
         plain = json.loads(str(node.metadata[OWN]))
         kind = OPS[plain.pop("op")]
+        if Dialect.FLOAT not in kind.dialects or (kind.kind == "input") != (node.type == "Input"):
+            raise ValueError(f"a node of type {node.type} cannot be '{kind.kind}'")
         plain.pop("name", None)
         values = {key: _value(node, key, value) for key, value in plain.items()}
         return kind(name=name, inputs=inputs, origin=(node.path,), **values)

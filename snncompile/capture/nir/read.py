@@ -31,7 +31,7 @@ def read_nir(path: Path) -> RawGraph:
     try:
         with h5py.File(path, "r") as file:
             if not isinstance(file.get("node"), h5py.Group):
-                has = ", ".join(list(file)[:8]) or "nothing"
+                has = ", ".join(str(_text(name)) for name in list(file)[:8]) or "nothing"
                 raise fail("SNN160", f"{path} is an HDF5 file, but not a NIR file: it has no group 'node'", notes=[f"it has {has}"])
             version = _text(file["version"][()]) if isinstance(file.get("version"), h5py.Dataset) else ""
             content = _tree(file["node"], 0)
@@ -61,6 +61,7 @@ def _tree(group: h5py.Group, depth: int) -> dict[str, Any]:
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise fail("SNN160", f"'{group.name}/{key}' is a link to another place, which is not followed", help=WRITE_AGAIN)
         item = group[key]
+        key = str(_text(key))  # noqa: PLW2901 - names that are no UTF-8 come as bytes
         if isinstance(item, h5py.Group):
             tree[key] = _tree(item, depth + 1)
         elif isinstance(item, h5py.Dataset):
@@ -102,8 +103,8 @@ def _text(value: Any) -> Any:
 
 def _graph(tree: Mapping[str, Any], name: str, path: str, version: str) -> RawGraph:
     where = f"'{path}'" if path else "the file"
-    kind = tree.get("type")
-    if kind is not None and kind != "NIRGraph":
+    kind = _type(tree)
+    if kind not in ("", "NIRGraph"):
         if path or kind not in NODES:
             raise fail("SNN160", f"{where} holds a node of type '{kind}', not a NIRGraph", help=WRITE_AGAIN)
         return RawGraph(name=name, path=path, nodes={"node": _node(tree, "node", "node")}, edges=(), version=version)
@@ -115,7 +116,7 @@ def _graph(tree: Mapping[str, Any], name: str, path: str, version: str) -> RawGr
         inside = f"{path}/{key}" if path else str(key)
         if not isinstance(item, Mapping):
             raise fail("SNN160", f"'{inside}' is a value, not a node", help=WRITE_AGAIN)
-        made[key] = _graph(item, key, inside, version) if item.get("type") == "NIRGraph" else _node(item, key, inside)
+        made[key] = _graph(item, key, inside, version) if _type(item) == "NIRGraph" else _node(item, key, inside)
     metadata = tree.get("metadata")
     return RawGraph(
         name=name, path=path, nodes=made, edges=_edges(tree.get("edges"), where), version=version,
@@ -126,18 +127,22 @@ def _graph(tree: Mapping[str, Any], name: str, path: str, version: str) -> RawGr
 def _node(tree: Mapping[str, Any], name: str, path: str) -> RawNode:
     fields = {k: v for k, v in tree.items() if k not in ("type", "metadata")}
     metadata = tree.get("metadata")
-    return RawNode(
-        name=name, path=path, type=str(tree.get("type", "")), fields=fields, metadata=metadata if isinstance(metadata, Mapping) else {}
-    )
+    return RawNode(name=name, path=path, type=_type(tree), fields=fields, metadata=metadata if isinstance(metadata, Mapping) else {})
+
+
+def _type(tree: Mapping[str, Any]) -> str:
+    """A node's type; a value that is no text names itself."""
+    kind = tree.get("type", "")
+    return kind if isinstance(kind, str) else f"{kind!r:.40}"
 
 
 def _edges(value: Any, where: str) -> tuple[Edge, ...]:
     if value is None:
         return ()
-    rows = [tuple(row) for row in (value.tolist() if isinstance(value, np.ndarray) and value.ndim == 2 else value)]
-    if any(len(row) != 2 for row in rows):
+    pairs = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 2 else value
+    if not isinstance(pairs, (list, tuple)) or any(not isinstance(pair, (list, tuple)) or len(pair) != 2 for pair in pairs):
         raise fail("SNN162", f"the edges of {where} are no pairs of names", help=WRITE_AGAIN)
-    return tuple((str(_text(a)), str(_text(b))) for a, b in rows)
+    return tuple((str(_text(a)), str(_text(b))) for a, b in pairs)
 
 
 # ---------------------------------------------------------------- form
