@@ -14,6 +14,7 @@ from snncompile.capture.driver import Driver, Inputs, Layout, run
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
 from snncompile.capture.fold import check_replay, fold, normalise, reduce, replay
+from snncompile.capture.partial_writes import refuse_partial_writes
 from snncompile.capture.population import Population
 from snncompile.capture.pristine import as_module, is_half, precision
 from snncompile.capture.recognise import recognise
@@ -25,7 +26,7 @@ from snncompile.ir.graph import Graph, Shape
 from snncompile.ledger import Decision
 
 SHORT, LONGER, LONG = 3, 8, 24
-FINAL = ("SNN112", "SNN116", "SNN128")  # a longer trace would not help
+FINAL = ("SNN112", "SNN115", "SNN116", "SNN128")  # a longer trace would not help
 InputShape = Shape | Sequence[Shape] | Mapping[str, Shape]
 Found = tuple[Rolled, tuple[str, ...]]
 
@@ -172,7 +173,9 @@ def not_finite(model: torch.nn.Module) -> list[Diagnostic]:
 
 def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Found:
     """Trace, replay on two inputs, fold, roll; also the outputs' reductions over time."""
-    flat = normalise(trace(model, driver, xs))
+    recorded = trace(model, driver, xs)
+    refuse_partial_writes(recorded)
+    flat = normalise(recorded)
     if not flat.per_step:
         flat = unmerge(flat, replay(flat, driver.calls(xs)), driver.time_axis)
     generator = torch.Generator().manual_seed(1)
