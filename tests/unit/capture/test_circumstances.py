@@ -9,16 +9,25 @@ import torch
 from snncompile import pipeline
 from snncompile.errors import CompileError
 from snncompile.ir.text import to_text
-from snncompile.online import HDLIF, build_network, calibrate_thresholds
+from snncompile.online import HDLIF, OnlineRenorm, build_network, calibrate_thresholds
 from snncompile.verify import Program, verify
 
 STEPS = 3
 ARGS = {"config": [3], "in_channels": 1, "num_classes": 2, "input_size": [4, 4], "steps": STEPS, "float_first": True}
 
 
+def seen_a_batch(net):
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.num_batches_tracked.fill_(1)
+        elif isinstance(module, OnlineRenorm):
+            module.run_mean.fill_(0.01)
+    return net
+
+
 def network():
     torch.manual_seed(0)
-    return build_network("empf_vgg", **ARGS).eval()
+    return seen_a_batch(build_network("empf_vgg", **ARGS)).eval()
 
 
 def compiled(net, steps=STEPS):
@@ -44,6 +53,21 @@ def test_more_steps_than_a_network_has_parameters_for_are_refused_and_fewer_are_
     (line,) = made.decisions
     assert (line.what, line.value) == ("number of time steps", "T = 2")
     assert "'features.0.2' has parameters for 3 steps" in line.why
+
+
+OSR_ARGS = {k: v for k, v in ARGS.items() if k != "float_first"}
+FRESH = {
+    "batch norm": (lambda: build_network("empf_vgg", **ARGS), "'features.0.1'"),
+    "OSR's normalisation": (lambda: build_network("osr_vgg", thresholds="constant", **OSR_ARGS), "'body.0.1'"),
+}
+
+
+@pytest.mark.parametrize(("net", "where"), FRESH.values(), ids=FRESH)
+def test_statistics_that_no_batch_ever_entered_are_in_the_ledger(net, where):
+    lines = [d for d in compiled(net().eval()).decisions if d.what == "batch statistics never set"]
+    assert len(lines) == 1
+    assert where in lines[0].why
+    assert [d.what for d in compiled(seen_a_batch(net()).eval()).decisions] == []
 
 
 def test_thresholds_of_another_number_of_steps_are_refused():
