@@ -1,5 +1,6 @@
 """``snncompile diff`` on a user's network: every kind of side, what is said, and the folder that shows a difference alone."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from user_project import FOREIGN, snn
 
 from snncompile.backends.bundle import read_bundle
+from snncompile.cli.commands.diff import diff as command
 from snncompile.cli.side_name import STAGES, SideName, SideParameter
 from snncompile.ir.integer import IntInput
 
@@ -74,6 +76,15 @@ def test_sides_are_read_from_the_right(there):
     Path("odd:folded").touch()
     assert read("odd:folded") == SideName(Path("odd:folded"), None, None)
     assert all(read(f"m.pt:{stage}").stage == stage for stage in STAGES)
+
+
+def test_the_manual_names_every_stage_and_its_commands_are_commands():
+    text = (Path(__file__).parents[3] / "docs" / "diff.md").read_text()
+    assert all(f"`{stage}`" in text for stage in STAGES)
+    lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("snncompile diff")]
+    assert len(lines) == 5
+    for line in lines:
+        command.make_context("diff", line[2:])
 
 
 def test_a_stage_that_does_not_exist_is_a_usage_error(there):
