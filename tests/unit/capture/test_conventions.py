@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
 import pytest
 import snntorch
 import torch
@@ -11,6 +12,7 @@ from agreement import agrees
 from torch import nn
 
 from snncompile.capture.capture import capture
+from snncompile.capture.check import check_capture
 from snncompile.errors import CompileError
 from snncompile.ir.linear_ops import Delay
 from snncompile.ir.neuron import Neuron
@@ -246,3 +248,11 @@ def test_an_input_that_nothing_reads_is_named():
 
     with pytest.raises(CompileError, match="depends on its input 'right'"):
         capture(Deaf(), input_shape=[(6,), (4,)], steps=4)
+
+
+def test_samples_for_one_of_two_inputs_are_not_enough():
+    net = TwoEars()
+    captured = capture(net, input_shape=[(6,), (4,)], steps=3)
+    with pytest.raises(CompileError, match=f"no samples for the network's input '{captured.inputs[1]}'") as caught:
+        check_capture(captured, net, {captured.inputs[0]: np.zeros((1, 3, 6), dtype=np.float32)})
+    assert caught.value.code == "SNN127"
