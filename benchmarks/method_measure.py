@@ -95,7 +95,7 @@ def export(work: Work) -> dict[str, Any]:
             cli.main(["export", str(work.row.model), *map(str, options), "--timeout", "1200", "--json"])
     found = json.loads(out.getvalue())
     if "verification" not in found:
-        return {"refused": found}
+        return {"failures": [f"{d['message']} ({d['code']})" for d in found.get("failures") or found.get("diagnostics") or []]}
     lava = found["verification"]["backend"]["lava"]
     return {
         "lava": {k: lava[k] for k in ("samples", "differing_bits", "compared_bits")},
@@ -157,11 +157,11 @@ def calibration_effect(work: Work) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     gaps: Iterable[tuple[str, Any, int]] = []
     if OTSLIF in kinds:
-        gaps = [(f"online thresholds, batches of {b}", online_thresholds, b) for b in GAP_BATCHES]
+        gaps = [(f"online thresholds, batches of {min(b, len(work.x))}", online_thresholds, b) for b in GAP_BATCHES]
     if SECA in kinds:
         gaps = [("gates of each sample", live_gates, 500)]
     for name, live, batch in gaps:
-        count = min(len(work.x), 1000) if batch == 1 else len(work.x)
+        count = min(len(work.x), 200) if batch == 1 else len(work.x)
         fixed = in_batches(net, work, 500, count)
         with live(net):
             other = in_batches(net, work, batch, count)

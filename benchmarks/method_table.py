@@ -17,7 +17,8 @@ One row per method and variant: a small network trained by the method (`examples
     uv run python benchmarks/methods.py --data FOLDER
 
 from the committed checkpoints, without training; `--only NAME` measures one row, and nothing is measured twice for the same checkpoint and
-program. What was measured lies in `benchmarks/results/`.
+program. What was measured lies in `benchmarks/results/`, with the hash of the program that it was measured on; where a row has fewer
+samples than its test set, the same command goes on from there.
 """
 
 NOTES = """
@@ -96,6 +97,10 @@ def refusals(rows: Sequence[tuple[Row, Measured]]) -> list[str]:
         f"\n**{row.method}** is refused: {found['refused']['message']} ({found['refused']['code']})."
         for row, found in rows
         if "refused" in found
+    ] + [
+        f"\n**{row.method}** is not exported, because a claim fails: {message}."
+        for row, found in rows
+        for message in found.get("export", {}).get("failures", [])
     ]
 
 
@@ -127,6 +132,6 @@ def effect_table(rows: Sequence[tuple[Row, Measured]]) -> list[str]:
     for row, found in rows:
         for e in found.get("calibration", []):
             accuracies = [f"{100 * e[k]:.2f} %" for k in ("accuracy_live", "accuracy_fixed")]
-            changed = [f"{100 * e[k]:.2f} %" for k in ("logit_error", "other_decisions")]
+            changed = [f"{100 * e[k]:.2f} %" if k in e else "" for k in ("logit_error", "other_decisions")]
             lines.append([row.method, e["against"], f"{e['samples']:,}", *accuracies, *changed])
     return table(("method", "against", "samples", "accuracy, following", "accuracy, fixed", "logits move by", "other decisions"), lines)
