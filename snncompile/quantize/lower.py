@@ -13,8 +13,9 @@ from snncompile.errors import CompileError, Diagnostic
 from snncompile.ir.graph import Array, Shape
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.neuron import Fire, Neuron, Reset
-from snncompile.numerics import Format, few_levels, half_even
+from snncompile.numerics import Format, Interval, few_levels, half_even
 from snncompile.quantize.admit import decay_codes, has_gain
+from snncompile.quantize.background import settle
 from snncompile.quantize.bounds import Bounds, population_bounds
 from snncompile.quantize.constants import aligned, by_channel, channel_theta, constants_fit, integers, on_lattice
 from snncompile.quantize.graded import Graded, fixed_point, scale_output
@@ -68,6 +69,7 @@ class _Plan:
 class _Attempt:
     neuron: IntNeuron
     weights: list[Array]
+    accumulators: list[Interval]
     scales: Scales
     bounds: Bounds
     inexact: str
@@ -159,8 +161,8 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     codes, gained = 2 ** (width - 1) - 1, has_gain(n)
     theta = channel_theta(n, job.shape)
     if gained:
-        unit = np.full_like(theta, n.grid) if n.grid else theta
-        scales = choose_gained(plan.measured, unit, by_channel(n.gain, job.shape), codes=codes, guard_bits=f, widest=target.gain.high)
+        unit, guard = _gained_unit(job, theta, f)
+        scales = choose_gained(plan.measured, unit, by_channel(n.gain, job.shape), codes=codes, guard_bits=guard, widest=target.gain.high)
     else:
         scales = choose(
             plan.measured, theta, codes=codes, guard_bits=f, lattice=lattice, shared=n.fire is Fire.NONE and job.graded is None,
@@ -196,8 +198,20 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     fits &= made.never is None or bounds.membrane[1] < made.never
     inexact = made.misses or _rounds(job, neuron, f, plan.need)
     return _Attempt(
-        neuron=neuron, weights=weights, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width, fits=fits, coarse=plan.coarse
-    )
+        neuron=neuron, weights=weights, accumulators=accumulators, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width,
+        fits=fits, coarse=plan.coarse,
+    )  # fmt: skip
+
+
+def _gained_unit(job: Job, theta: Array, f: int) -> tuple[Array, int]:
+    """What 2**F membrane LSBs are worth where the input has a gain, and F: a payload's grid, or the threshold.
+
+    A relay's membrane counts payload LSBs, so that its value is rounded once and not twice.
+    """
+    n, g = job.neuron, job.graded
+    if n.fire is Fire.NONE and n.reset is Reset.STATELESS and g is not None and g.lsb is not None:
+        return np.full_like(theta, g.lsb), 0
+    return (np.full_like(theta, n.grid) if n.grid else theta), f
 
 
 def _output(job: Job) -> tuple[float, Format] | None:
@@ -278,8 +292,19 @@ def _bits(q: Array, width: int) -> int:
     return width if found is None else min(found[0], width)
 
 
+def _settled(job: Job, a: _Attempt) -> _Attempt:
+    """The attempt with biases that fire like the real numbers where there is no input."""
+    if not a.inexact:
+        return a
+    n = settle(job.neuron, a.neuron, job.steps)
+    bounds = population_bounds(n, a.accumulators, job.steps)
+    fits = bounds.fits(job.target.accumulator, job.target.membrane) and constants_fit(n, job.target)
+    return replace(a, neuron=n, bounds=bounds) if fits else a
+
+
 def _finish(job: Job, a: _Attempt) -> Lowered:
     """The report of the chosen attempt."""
+    a = _settled(job, a)
     n, s = a.neuron, a.scales
     worst = max(_weight_errors(job, a), default=0.0)
     what = (

@@ -147,3 +147,28 @@ def test_the_report_says_how_many_bits_a_weight_takes(levels, bits):
     weight = rng.choice(levels, (6, 24)) * rng.uniform(0.1, 0.5, (6, 1))
     (done,) = quantize(one_layer(rng, inputs=24, weight=weight), TARGET).populations
     assert (done.weight_bits, done.weight_error < 1e-12) == (bits, True)
+
+
+@given(seed=SEEDS)
+@settings(max_examples=8, deadline=None)
+def test_a_relay_with_a_gain_of_each_step_rounds_once(seed):
+    """A gate per channel and step on a real-valued stream: the payload is the real product, rounded to the payload's LSB."""
+    from population_nets import graph_of, neuron
+
+    from snncompile.ir.linear_ops import Input, Linear
+    from snncompile.ir.neuron import Fire, Reset
+    from snncompile.quantize import dequantise
+
+    rng = np.random.default_rng(seed)
+    graph = graph_of(
+        Input(name="x", size=(8,), low=0.0, high=255.0, grid=1.0), Linear(name="w", inputs=("x",), weight=rng.normal(size=(6, 8))),
+        neuron("n", "w", fire=Fire.NONE, reset=Reset.STATELESS, gain=rng.uniform(0.2, 1.0, (STEPS, 6)), bias=rng.normal(size=(STEPS, 6))),
+        Linear(name="f", inputs=("n",), weight=rng.normal(size=(3, 6))), neuron("y", "f"), steps=STEPS,
+    )  # fmt: skip
+    x = rng.integers(0, 256, (100, STEPS, 8))
+    result = quantize(graph, TARGET, calibration={"x": x.astype(float)})
+    found = Dynamics()
+    traces = reference.run(result.graph, {"x": x}, record=["n", "y"])
+    compare(result, dequantise(graph, result), input_values(result.graph, {"x": x}), traces, found, 0)
+    assert found.populations["n"].compared == 100 * STEPS * 6
+    assert found.populations["n"].differing == 0
