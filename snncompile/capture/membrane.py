@@ -42,12 +42,29 @@ def next_of(ex: Expressions, state: str) -> Expr:
 
 def proportional(d: Lin, m: Lin, state: str) -> Array | None:
     """kappa > 0 with d = kappa * m up to the constant, or None."""
-    if state not in d.terms or state not in m.terms or np.any(m.terms[state] == 0):
+    if state not in d.terms or state not in m.terms:
         return None
-    kappa: Array = d.terms[state] / m.terms[state]
+    kappa = _ratio(d, m, state)
     zero = np.zeros(1)
     agree = all(same(d.terms.get(a, zero), kappa * m.terms.get(a, zero), 1e-6) for a in {*d.terms, *m.terms})
     return kappa if agree and np.all(kappa > 0) else None
+
+
+def _ratio(a: Lin, b: Lin, first: str) -> Array:
+    """r with a = r * b, read off the terms in ``first`` and, where its factor is 0 (a memory switched off at a step), off the others.
+
+    Where all factors are 0 it is what it is elsewhere, or 1: nothing depends on it there.
+    """
+    if np.all(b.terms[first] != 0):
+        return np.asarray(a.terms.get(first, np.zeros(1)) / b.terms[first])
+    shape = np.broadcast_shapes(*(c.shape for c in (*a.terms.values(), *b.terms.values())))
+    ratio = np.full(shape, np.nan)
+    for atom in sorted(b.terms, key=lambda name: name != first):
+        factor, other = np.broadcast_to(b.terms[atom], shape), np.broadcast_to(a.terms.get(atom, np.zeros(1)), shape)
+        open_ = np.isnan(ratio) & (factor != 0)
+        ratio[open_] = other[open_] / factor[open_]
+    known = ratio[~np.isnan(ratio)]
+    return np.where(np.isnan(ratio), known[0] if known.size and np.allclose(known, known[0], rtol=1e-6) else 1.0, ratio)
 
 
 def _initial(rolled: Rolled, name: str, rank: int) -> Array:
@@ -180,8 +197,7 @@ def _reset(form: Lin, m: Lin) -> tuple[Array, Array]:
     """beta and c with form = beta * m + c."""
     if not form.terms:
         return np.zeros_like(form.const), form.const
-    anchor = next(a for a, c in m.terms.items() if np.all(c != 0))
-    beta = form.terms.get(anchor, np.zeros(1)) / m.terms[anchor]
+    beta = _ratio(form, m, next(iter(m.terms)))
     zero = np.zeros(1)
     if not all(same(form.terms.get(a, zero), beta * m.terms.get(a, zero), 1e-6) for a in {*form.terms, *m.terms}):
         raise NotNormal("its reset is not affine in the membrane")

@@ -78,7 +78,7 @@ def test_thresholds_of_another_number_of_steps_are_refused():
     assert caught.value.code == "SNN705"
 
 
-@pytest.mark.parametrize("k", [-0.75, 1.5], ids=["inverts", "amplifies"])
+@pytest.mark.parametrize("k", [-0.75, 0.0, 1.5], ids=["inverts", "forgets", "amplifies"])
 def test_a_channel_whose_batch_norm_gives_it_another_factor_keeps_its_dynamics(k):
     net = network()
     neuron = next(module for module in net.modules() if isinstance(module, HDLIF))
