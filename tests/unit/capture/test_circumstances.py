@@ -78,6 +78,14 @@ def test_thresholds_of_another_number_of_steps_are_refused():
     assert caught.value.code == "SNN705"
 
 
+def test_thresholds_that_were_never_calibrated_are_named_as_such():
+    net = build_network("osr_vgg", **{k: v for k, v in ARGS.items() if k != "float_first"})
+    with pytest.raises(CompileError) as caught:
+        compiled(seen_a_batch(net))
+    assert caught.value.code == "SNN706"
+    assert caught.value.diagnostics[0].help
+
+
 @pytest.mark.parametrize("k", [-0.75, 0.0, 1.5], ids=["inverts", "forgets", "amplifies"])
 def test_a_channel_whose_batch_norm_gives_it_another_factor_keeps_its_dynamics(k):
     net = network()
