@@ -189,6 +189,9 @@ def _lower_one(work: _Work, n: Neuron) -> None:
     shape = work.graph.shape(n.name)
     found = ports(work.graph, n)
     graded = _graded(work, n)
+    biased = next((p.synapse.name for p in found if getattr(p.synapse, "bias", None) is not None), None)
+    if biased is not None:
+        raise InternalError(f"'{biased}' has a bias of its own, which the passes move into the neuron")
     if n.fire is Fire.NONE and graded is not None and n.reset is Reset.CLAMP:
         what = f"'{n.name}' sends its membrane on and clamps it, a graded output is relative to the clamp"
         raise CompileError(Diagnostic("SNN305", what, n.loc))

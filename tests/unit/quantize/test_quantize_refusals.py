@@ -109,3 +109,11 @@ def test_all_refusals_of_a_graph_come_at_once():
     with pytest.raises(CompileError) as e:
         quantize(graph_of(x, LINEAR, neuron("a", "w", leak=constant(9.0)), other, neuron("b", "w2", gain=constant(2.0))), PLAIN)
     assert [d.code for d in e.value.diagnostics] == ["SNN303", "SNN304"]
+
+
+def test_a_synapse_with_a_bias_of_its_own_is_no_population_form():
+    from snncompile.errors import InternalError
+
+    biased = replace(LINEAR, bias=np.zeros((1, 3)))
+    with pytest.raises(InternalError, match="'w' has a bias of its own"):
+        quantize(graph_of(Input(name="x", size=(4,), low=0, high=1, grid=1), biased, neuron("n", "w")), TARGET)
