@@ -252,9 +252,8 @@ class Builder:
             pieces = [torch.zeros(s, dtype=torch.int64) for s in shapes]
             pieces[k] = torch.arange(1, prod(shapes[k]) + 1).reshape(shapes[k])
             index = raw.function(pieces, *raw.args[1:], **raw.kwargs).numpy().reshape(self.shape(raw.name)) - 1
-            refs.append(
-                self._add(Gather(name=self._name(self._wish(raw, "part")), inputs=(self.argument(part),), index=index, loc=raw.loc))
-            )
+            ref = self.argument(part)  # before the name is chosen: what it emits may want the same one
+            refs.append(self._add(Gather(name=self._name(self._wish(raw, "part")), inputs=(ref,), index=index, loc=raw.loc)))
         return self._sum(raw, refs, self.shape(raw.name))
 
     def raw_shape(self, leaf: Any) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +30,7 @@ class Shape(ShapeType):
         if isinstance(value, tuple):
             return value
         try:
-            shape = tuple(int(n) for n in str(value).strip("()[] ").replace("x", ",").split(",") if n.strip())
+            shape = tuple(int(n) for n in re.split("[,x]", str(value).strip("()[] ").removesuffix(",")))
         except ValueError:
             shape = ()
         if not shape or min(shape) < 1:

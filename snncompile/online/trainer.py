@@ -157,9 +157,7 @@ class Trainer:
             else:
                 yield x.to(cfg.device).float(), train[1][index].to(cfg.device)
 
-    def learn(
-        self, net: nn.Module, x: Tensor, y: Tensor, optimiser: torch.optim.Optimizer, order: torch.Generator
-    ) -> tuple[Tensor, float]:
+    def learn(self, net: nn.Module, x: Tensor, y: Tensor, optimiser: torch.optim.Optimizer, order: torch.Generator) -> tuple[Tensor, float]:
         """One batch by the method's rule: the readout's logits [B,classes], and the loss."""
         cfg = self.config
         rule = RULES[cfg.method]

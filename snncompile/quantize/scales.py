@@ -28,6 +28,8 @@ from snncompile.quantize.payload import Incoming
 
 _FAR = 2.0**30
 """Lattice steps beyond every membrane format."""
+_DEAD = 2.0**14
+"""A channel whose whole input of a step is smaller than its threshold by this factor is dead: its weights round to 0."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,12 +66,14 @@ class Magnitudes:
     grid    (C,) the weights of all ports are multiples of it, or 0
     lead    (C,) the trained grid of the port with the most weights, if it has one, in units of the port's relative grid, and which port
     stream  (C,) the one weight of a graded stream's synapse, or 0
+    load    (C,) the largest input of a step, in real units: all weights' magnitudes times the largest payloads
     """
 
     deltas: tuple[int, ...]
     peak: Array
     grid: Array
     peaks: tuple[Array, ...]
+    load: Array
     lead: tuple[int, Array] | None = None
     stream: Array | None = None
 
@@ -91,7 +95,8 @@ def magnitudes(ports: list[Incoming], codes: int) -> Magnitudes:
             deltas = _relative(middles)
             lead = (largest, np.where(own > 0, own, np.median(own[own > 0])))
     peak = np.max([a * 2.0**-d for a, d in zip(peaks, deltas, strict=True)], axis=0)
-    return Magnitudes(deltas=deltas, peak=peak, grid=grid, peaks=peaks, lead=lead, stream=stream)
+    load = sum(rows.sum(axis=1) * max(-p.payload.low, p.payload.high) for rows, p in zip(flat, ports, strict=True))
+    return Magnitudes(deltas=deltas, peak=peak, grid=grid, peaks=peaks, lead=lead, stream=stream, load=np.asarray(load))
 
 
 def coarsened(m: Magnitudes, bits: int) -> Magnitudes:
@@ -166,6 +171,7 @@ def choose(
     needed = m.peak / codes
     typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
     needed = np.where(needed > 0, needed, typical)  # a channel without weights takes a scale like its neighbours'
+    needed = np.where((m.load > 0) & (m.load * _DEAD < theta), theta / _DEAD, needed)  # nothing it hears brings it to its threshold
     sigma, n = needed.copy(), np.zeros(len(needed), dtype=np.int64)
     if shared:
         on_grid = m.grid[m.peak > 0]

@@ -22,6 +22,7 @@ from snncompile.verify.backends import BackendRecord, compare_bits, run_lava, ru
 from snncompile.verify.divergence import Divergence
 from snncompile.verify.dynamics import Dynamics, compare, input_values
 from snncompile.verify.readout import Readout, accuracy, agreement, decide, logits, relative_rms
+from snncompile.verify.weights import foreign
 
 BACKENDS = ("lava", "onnx", "reference")
 TIED_SAMPLES = 0.02
@@ -136,6 +137,10 @@ def verify(
         failures.append(_diverged(
             "SNN602", f"{d.differing_exact} spikes differ beyond ties in populations declared exact, {d.inexact_rate:.2e} of all elsewhere "
             f"(allowed: 0, and {d.limit:g})", d.first))  # fmt: skip
+    if original is not None and run.float_graph is not None and run.dequantised is not None:
+        strange = foreign(run.float_graph, run.dequantised, result)
+        if strange is not None:
+            failures.append(strange.diagnostic())
     if original is not None:
         apart = run.apart(original)
         if apart > max(1, count * TIED_SAMPLES):

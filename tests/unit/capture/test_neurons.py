@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from agreement import agrees
+from torch import nn
 from written_neurons import (
     NEURONS,
     Around,
@@ -116,3 +118,26 @@ def test_a_graded_spike_that_is_rounded_keeps_its_grid(neuron):
     n = first_neuron(neuron)
     assert (n.fire, n.grid, n.levels) == (Fire.RELU, 0.25, 15)
     assert n.reset is (Reset.STATELESS if neuron is FourBitStateless else Reset.CLAMP)
+
+
+def test_a_concatenation_of_what_another_concatenation_feeds():
+    class Nested(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.c = nn.Linear(6, 5), nn.Linear(9, 4), nn.Linear(9, 3)
+            self.v, self.w = 0.0, 0.0
+
+        def fire(self, m):
+            return (m >= 0.3).float()
+
+        def forward(self, x):
+            m = 0.5 * self.v + self.a(x)
+            p = self.fire(m)
+            self.v = m - 0.3 * p
+            n = 0.5 * self.w + self.b(torch.cat([p, x[:, :4]], 1))
+            r = self.fire(n)
+            self.w = n - 0.3 * r
+            return self.c(torch.cat([r, p], 1))
+
+    agrees(Nested(), (6,))

@@ -117,3 +117,18 @@ def test_a_synapse_with_a_bias_of_its_own_is_no_population_form():
     biased = replace(LINEAR, bias=np.zeros((1, 3)))
     with pytest.raises(InternalError, match="'w' has a bias of its own"):
         quantize(graph_of(Input(name="x", size=(4,), low=0, high=1, grid=1), biased, neuron("n", "w")), TARGET)
+
+
+@pytest.mark.parametrize("tiny", [1e-12, 1e-6, 1e-5])
+def test_a_nearly_dead_channel_refuses_nothing(tiny):
+    weight = np.random.default_rng(0).normal(size=(6, 8))
+    weight[2] *= tiny
+    result = quantize(one_layer(RNG, weight=weight, bias=np.full((1, 6), 0.3)), TARGET)
+    assert result.populations[0].guard_bits > 0
+    assert not np.any(result.graph.by_name["w"].weight[2])
+
+
+def test_small_weights_of_a_wide_fan_in_are_kept():
+    weight = np.abs(np.random.default_rng(0).normal(size=(3, 4000))) * 1e-3
+    result = quantize(one_layer(RNG, inputs=4000, outputs=3, weight=weight), TARGET)
+    assert result.populations[0].weight_error < 0.02

@@ -1,0 +1,72 @@
+"""A program is a program of one network: weights and biases of another are found, those of its own never."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from snncompile.ir.graph import Dialect, Graph
+from snncompile.ir.linear_ops import Conv2d, Input, Linear
+from snncompile.ir.neuron import Fire, Neuron, Reset, constant
+from snncompile.quantize import dequantise, quantize
+from snncompile.target import load_target
+from snncompile.verify.weights import foreign
+
+TARGET = load_target("loihi2-sim")
+
+
+def network(seed=0, **fields):
+    rng = np.random.default_rng(seed)
+    zero = constant(0.0)
+    rest = {"gain": constant(1.0), "reset_value": zero, "v_init": np.zeros(()), "leak": constant(np.exp(-0.1)), "theta": constant(1.0)}
+    first = {**rest, "reset_amount": constant(1.0), "bias": rng.normal(size=(1, 4, 1, 1)), **fields}
+    last = {**rest, "reset_amount": zero, "bias": rng.normal(size=(1, 3))}
+    nodes = (
+        Input(name="x", size=(2, 5, 5), low=0.0, high=255.0, grid=1.0),
+        Conv2d(name="c", inputs=("x",), weight=rng.normal(size=(4, 2, 3, 3)) / 99, padding=(1, 1, 1, 1)),
+        Neuron(name="n", inputs=("c",), fire=Fire.STEP_GE, reset=Reset.SUBTRACT, **first),
+        Linear(name="f", inputs=("n",), weight=rng.normal(size=(3, 100))),
+        Neuron(name="y", inputs=("f",), fire=Fire.NONE, reset=Reset.STATELESS, **last),
+    )  # fmt: skip
+    return Graph(name="net", dialect=Dialect.FLOAT, nodes=nodes, outputs={"out": "y"}, steps=5)
+
+
+def found(program_of, against):
+    result = quantize(program_of, TARGET)
+    return foreign(against, dequantise(against, result), result)
+
+
+@pytest.mark.parametrize("gain", [constant(1.0), np.linspace(0.2, 1.1, 5)], ids=["plain", "gain of each step"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_network_is_its_own(seed, gain):
+    graph = network(seed, gain=gain)
+    assert found(graph, graph) is None
+
+
+@pytest.mark.parametrize("factor", [-1.0, 1.05, 2.0, 100.0])
+def test_other_weights_are_found(factor):
+    graph = network()
+    other = graph.map_nodes(lambda op: replace(op, weight=op.weight * factor) if op.name == "c" else op)
+    strange = found(graph, other)
+    assert strange is not None
+    assert strange.name == "c.weight"
+    assert strange.network == pytest.approx(factor * strange.program, rel=0.1)
+
+
+def test_one_other_weight_is_found():
+    graph = network()
+
+    def touched(op):
+        if op.name != "f":
+            return op
+        weight = op.weight.copy()
+        weight[1, 7] += 0.5
+        return replace(op, weight=weight)
+
+    assert found(graph, graph.map_nodes(touched)).name == "f.weight"
+
+
+def test_another_bias_is_found():
+    graph = network()
+    other = graph.map_nodes(lambda op: replace(op, bias=op.bias + 0.25) if op.name == "y" else op)
+    assert found(graph, other).name == "y.bias"
