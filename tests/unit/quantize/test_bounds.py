@@ -47,7 +47,7 @@ def test_no_input_leaves_the_bounds(seed, fire, reset, leak, alpha, late, steps,
     try:
         result = quantize(graph, TARGET, options=Options(weight_bits=bits), calibration=calibration)
     except CompileError as e:
-        assert e.diagnostics[0].code == "SNN302"
+        assert e.diagnostics[0].code == "SNN302"  # noqa: PT017
         assert abs(leak) > 1  # only a membrane that grows by itself may be too large
         return
     assert_inside(result, {"x": rng.integers(0, high + 1, (30, steps, 8))})
