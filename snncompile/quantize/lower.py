@@ -167,6 +167,7 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
         scales = choose(
             plan.measured, theta, codes=codes, guard_bits=f, lattice=lattice, shared=n.fire is Fire.NONE and job.graded is None,
             output=None if np.any(plan.measured.grid) else _output(job),
+            constants=np.maximum(by_channel(n.bias, job.shape), by_channel(n.v_init[None], job.shape)),
         )  # fmt: skip
     weights, accumulators = [], []
     column = (-1,) + (1,) * (ndim - 1)

@@ -28,8 +28,8 @@ from snncompile.quantize.payload import Incoming
 
 _FAR = 2.0**30
 """Lattice steps beyond every membrane format."""
-_DEAD = 2.0**14
-"""A channel whose whole input of a step is smaller than its threshold by this factor is dead: its weights round to 0."""
+_DEAD, _FINE = 2.0**10, 2.0**14
+"""A channel whose whole input of a step is smaller than its bias by the first factor takes weight steps of its bias by the second."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,19 +159,22 @@ def choose_gained(m: Magnitudes, unit: Array, largest: Array, *, codes: int, gua
 
 
 def choose(
-    m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool, output: tuple[float, Format] | None = None
-) -> Scales:
+    m: Magnitudes, theta: Array, *, codes: int, guard_bits: int, lattice: int, shared: bool, output: tuple[float, Format] | None = None,
+    constants: Array | None = None,
+) -> Scales:  # fmt: skip
     """Scales for F guard bits and thresholds on multiples of 2**G.
 
     theta   (C,) the magnitude that shall be a whole number of lattice steps, 0 where there is none
     shared  one scale for all channels (a readout compares them)
+    constants  (C,) the largest bias and initial membrane, which must fit beside the weights
     output  payload LSB and multiplier format of a graded output, where that and not the threshold decides the scale: then the
             membrane's LSB is a multiple of the payload's that multiplier and shift hold exactly
     """
     needed = m.peak / codes
     typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
     needed = np.where(needed > 0, needed, typical)  # a channel without weights takes a scale like its neighbours'
-    needed = np.where((m.load > 0) & (m.load * _DEAD < theta), theta / _DEAD, needed)  # nothing it hears brings it to its threshold
+    if constants is not None:  # what it hears changes nothing beside its bias
+        needed = np.where((m.load > 0) & (m.load * _DEAD < constants), np.maximum(needed, constants / _FINE), needed)
     sigma, n = needed.copy(), np.zeros(len(needed), dtype=np.int64)
     if shared:
         on_grid = m.grid[m.peak > 0]

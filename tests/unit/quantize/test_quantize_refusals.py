@@ -125,7 +125,7 @@ def test_a_nearly_dead_channel_refuses_nothing(tiny):
     weight[2] *= tiny
     result = quantize(one_layer(RNG, weight=weight, bias=np.full((1, 6), 0.3)), TARGET)
     assert result.populations[0].guard_bits > 0
-    assert not np.any(result.graph.by_name["w"].weight[2])
+    assert np.abs(result.graph.by_name["w"].weight[2]).max() <= 1
 
 
 def test_small_weights_of_a_wide_fan_in_are_kept():
