@@ -157,6 +157,8 @@ def replay(layers: list[dict[str, Any]], x: np.ndarray) -> dict[int, tuple[np.nd
             else:
                 a = synapse.send() + (0 if loop is None else loop.send())
                 s = neuron.run(time, a)
+                if time - 1 < depth:  # a bias may fire before the sample arrives; into the delays of a fresh network nothing was sent
+                    s = np.zeros_like(s)
                 synapse.receive(sent.transpose(2, 1, 0).reshape(-1) if flat else sent)
                 if loop is not None:
                     loop.receive(s)
