@@ -28,8 +28,11 @@ from snncompile.quantize.payload import Incoming
 
 _FAR = 2.0**30
 """Lattice steps beyond every membrane format."""
-_DEAD, _FINE = 2.0**10, 2.0**14
-"""A channel whose whole input of a step is smaller than its bias by the first factor takes weight steps of its bias by the second."""
+_DEAD, _FINE, _NEAR = 2.0**10, 2.0**14, 2.0**4
+"""A channel whose whole input of a step is smaller than its bias by the first factor takes weight steps of its bias by the second.
+
+Only where the bias is below the third times the threshold, so that the threshold keeps its resolution.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,7 +177,8 @@ def choose(
     typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
     needed = np.where(needed > 0, needed, typical)  # a channel without weights takes a scale like its neighbours'
     if constants is not None:  # what it hears changes nothing beside its bias
-        needed = np.where((m.load > 0) & (m.load * _DEAD < constants), np.maximum(needed, constants / _FINE), needed)
+        dead = (m.load > 0) & (m.load * _DEAD < constants) & (constants < theta * _NEAR)
+        needed = np.where(dead, np.maximum(needed, constants / _FINE), needed)
     sigma, n = needed.copy(), np.zeros(len(needed), dtype=np.int64)
     if shared:
         on_grid = m.grid[m.peak > 0]

@@ -59,6 +59,7 @@ CASES = [
     ),
     ("SNN301", lambda: quantize(graded_loop(), TARGET), "loop of graded outputs"),
     ("SNN302", lambda: quantize(big(), TARGET), "the membrane holds +-8388607"),
+    ("SNN302", lambda: quantize(one_layer(RNG, bias=constant(1e9)), TARGET), "the membrane holds +-8388607"),
     ("SNN303", lambda: quantize(one_layer(RNG, leak=constant(9.5)), TARGET), "leak 9.5 lies outside -7.99998..7.99998"),
     ("SNN303", lambda: quantize(one_layer(RNG, alpha=constant(-9.0)), TARGET), "current decay -9 lies outside"),
     ("SNN304", lambda: quantize(one_layer(RNG, gain=np.linspace(1, 2, 5)), PLAIN), "multiplies its input by a factor of each step"),
