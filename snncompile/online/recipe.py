@@ -53,6 +53,7 @@ class Recipe:
     lr: float = 4e-3
     shift: int = 1
     mse: float = 0.05
+    settled: float = 0.0
 
     def command(self, folder: Path) -> click.Command:
         """The command; checkpoints go to ``folder`` by default."""
@@ -76,6 +77,7 @@ class Recipe:
                     lr=lr,
                     shift=shift,
                     mse=self.mse,
+                    settled=self.settled,
                     seed=seed,
                     device=device,
                 )

@@ -20,7 +20,8 @@ class SECA(Stateful):
     The gate of a step depends on the sample, which no static network can express. With ``steps`` the module also has ``gates``, a buffer
     that ``calibrate_gates`` fills with the gates' mean per step and channel, and uses it in eval mode: static and capturable, an
     approximation, which the compiler lists with ``spread``, the root mean square deviation of the live gates of the calibration samples
-    from the fixed ones, relative to the latter's root mean square.
+    from the fixed ones, relative to the latter's root mean square. ``held``, they are used in training too, so that the network learns to
+    live with them.
 
     Source   EM-PF (arXiv 2410.07547), eq. (9)
     Shapes   I, I' [B,C,H,W]; the convolution runs along the channels, kernel 5, padding 2, with bias: 6 parameters; gates [T,C]; spread []
@@ -38,12 +39,12 @@ class SECA(Stateful):
         self.steps, self.fixed = steps, steps > 0
         self.register_buffer("gates", torch.full((steps, channels), float("nan")) if steps > 0 else None)
         self.register_buffer("spread", torch.tensor(float("nan")) if steps > 0 else None)
-        self.calibrated = False
+        self.calibrated, self.held = False, False
         self.gate, self.t = None, 0
 
     def forward(self, current: Tensor) -> Tensor:
         """Return the weighted currents."""
-        if self.fixed and not self.training:
+        if self.fixed and (self.held or not self.training):
             gate = self._fixed_gate()
             self.t += 1
             return current * gate[:, None, None]

@@ -36,6 +36,7 @@ class TrainConfig:
     """How to train. Units: lr per optimiser step, shift in pixels, steps in time steps; ``mse`` is the a of ``step_loss``.
 
     ``learning_steps`` is K, the number of randomly drawn time steps that learn in each batch, of the methods that draw them;
+    ``settled`` is the fraction of the training, at its end, that learns with SECA's gates already fixed;
     ``teacher_epochs`` how long LTL's teacher learns before its student; the last quarter of the student's steps learns.
 
     Errors   SNN730 a value out of range
@@ -52,6 +53,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     mse: float = 0.05
     shift: int = 0
+    settled: float = 0.0
     seed: int = 0
     device: str = "cpu"
 
@@ -66,6 +68,8 @@ class TrainConfig:
             notes.append(f"optimiser must be adam or sgd, is {self.optimiser!r}")
         if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.mse <= 1 or self.shift < 0:
             notes.append("needed: lr > 0, weight_decay >= 0, 0 <= mse <= 1, shift >= 0")
+        if not 0 <= self.settled < 1:
+            notes.append(f"settled must be at least 0 and below 1, is {self.settled:g}")
         if notes:
             raise fail("SNN730", "this training configuration cannot run", notes=notes)
 
@@ -86,6 +90,7 @@ class Trainer:
     facts: dict[str, Any] = field(default_factory=dict)
     high: int = 255
     teacher: LTLTeacher | None = field(default=None, init=False)
+    hold_at: int = field(default=-1, init=False)
 
     def fit(self, train: Images, test: Images) -> Checkpoint:
         """Run all epochs and return the last checkpoint, with its measured test accuracy in ``training["test_accuracy"]``."""
@@ -94,6 +99,7 @@ class Trainer:
         net = build_network(self.arch, **self.arch_args).to(cfg.device).to(memory_format=torch.channels_last)
         optimiser = make_optimiser(net, cfg)
         batches = math.ceil(len(train[0]) / cfg.batch_size)
+        self.hold_at = round((1 - cfg.settled) * cfg.epochs * batches) if cfg.settled else -1
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, cfg.epochs * batches)
         order = torch.Generator().manual_seed(cfg.seed)
         self._check_length(train)
@@ -139,6 +145,8 @@ class Trainer:
         net.train()
         loss_sum, right = 0.0, 0
         for x, y in self._batches(train, order, f"epoch {epoch}/{self.config.epochs}"):
+            if schedule.last_epoch == self.hold_at:
+                self._hold(net, train)
             logits, loss = self.learn(net, x, y, optimiser, order)
             schedule.step()
             loss_sum += loss * len(y)
@@ -182,13 +190,23 @@ class Trainer:
         if len(shape) == 5 and (cfg.shift or RULES[cfg.method].kind == "tandem"):
             raise fail("SNN730", "sequences can neither be shifted nor shown to a teacher", help="set shift to 0 and choose another method")
 
+    def _hold(self, net: nn.Module, train: Images) -> None:
+        """From here on the network learns with the gates that it will have when it is deployed."""
+        self._settle(net, train)
+        gates = [module for module in net.modules() if isinstance(module, SECA) and module.gates is not None]
+        for seca in gates:
+            seca.held = True
+        if gates:
+            log("the gates are fixed from here on")
+        net.train()
+
     def _settle(self, net: nn.Module, train: Images) -> None:
         """Fix what followed the data in training, from the first training images: OTS's thresholds, SECA's gates."""
         cfg = self.config
         first = train[0][: CALIBRATION_BATCHES * cfg.batch_size].to(cfg.device).float()
         if any(isinstance(module, OTSLIF) for module in net.modules()):
             calibrate_thresholds(net, torch.split(first, cfg.batch_size), cfg.steps)
-        if any(isinstance(module, SECA) and module.gates is not None for module in net.modules()):
+        if any(isinstance(module, SECA) and module.gates is not None and not module.held for module in net.modules()):
             calibrate_gates(net, torch.split(first, cfg.batch_size), cfg.steps)
 
     def _checkpoint(

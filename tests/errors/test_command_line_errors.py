@@ -348,7 +348,7 @@ def _(folder):
 @case(
     "SNN034",
     """
-error[SNN034]: net.snn has schema 99 (written by snncompile {version}), this version reads 1
+error[SNN034]: net.snn has schema 99 (written by snncompile {version}), this version reads 2
   help: export the model again with this version
 """,
 )

@@ -20,7 +20,7 @@ from snncompile.target import Quantity, Target
 from snncompile.version import VERSION
 
 FORMAT = "snncompile-bundle"
-SCHEMA = 1
+SCHEMA = 2
 
 
 class CompiledLike(Protocol):

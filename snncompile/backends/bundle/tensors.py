@@ -1,12 +1,20 @@
 """Tensors as ``.npy`` files in the fewest bytes that lose nothing.
 
-Whole numbers take the smallest integer type that holds them, floats take float32 where that is the same number. Arrays of at least
-64 whole numbers with at most 2, 4 or 16 equidistant levels are packed into 1, 2 or 4 bits a value. A packed file is a plain ``.npy``
-too, one record of the fields
+Whole numbers take the smallest integer type that holds them, floats take float32 where that is the same number. Two kinds of arrays are
+packed where that takes fewer bytes. A packed file is a plain ``.npy`` too, one record.
+
+*Levels*: at least 64 whole numbers with at most 2, 4 or 16 equidistant levels, in 1, 2 or 4 bits a value. The record
 
     bits (u1)   shape (<i4 each)   offset, step (<i8)   codes (u1 each)
 
-and means ``offset + step * code``; codes are little-endian in their bytes: the first value is in the lowest bits of the first byte.
+means ``offset + step * code``; codes are little-endian in their bytes: the first value is in the lowest bits of the first byte.
+
+*Places*: an array [..., H, W] with at most 256 different columns over its places, such as a bias that differs only along the borders.
+The record
+
+    columns (a number each, [..., K])   index (u1 each, [H, W])
+
+means ``columns[..., index]``; columns are in the order in which they first occur.
 """
 
 from __future__ import annotations
@@ -26,6 +34,7 @@ from snncompile.numerics import few_levels
 INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
 SMALLEST_PACKED = 64
 LARGEST = 1 << 33
+PLACES = ("columns", "index")
 
 
 def shrink(array: Array) -> Array:
@@ -69,18 +78,70 @@ def unpack(record: Array) -> Array:
     return np.asarray(int(record["offset"]) + int(record["step"]) * values).reshape(shape)
 
 
+def pack_places(array: Array) -> Array | None:
+    """One record with every different column over the last two axes once, or None if that takes no fewer bytes."""
+    if array.ndim < 2 or array.dtype.kind not in "iuf" or not array.size:
+        return None
+    small = np.ascontiguousarray(shrink(array))
+    places = math.prod(array.shape[-2:])
+    columns = small.reshape(-1, places)
+    first, index = _different(columns)
+    if len(first) > 256 or len(first) * len(columns) * small.itemsize + places >= small.nbytes:
+        return None
+    kept = columns[:, first]
+    if kept[:, index].tobytes() != small.tobytes():  # two columns had the same mark
+        return None
+    lead = array.shape[:-2]
+    fields: list[Any] = [("columns", small.dtype.str, (*lead, len(first))), ("index", "u1", array.shape[-2:])]
+    record = np.zeros((), dtype=fields)
+    record["columns"], record["index"] = kept.reshape(*lead, -1), index.reshape(array.shape[-2:])
+    return record
+
+
+def _different(columns: Array) -> tuple[Array, Array]:
+    """Where each different column first occurs, in that order, and for every column which of them it is."""
+    bits = columns.view(f"u{columns.itemsize}")
+    odd = np.random.default_rng(0).integers(0, 2**63, len(columns), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    marks = np.zeros(columns.shape[1], np.uint64)
+    for row, factor in zip(bits, odd, strict=True):
+        marks += row.astype(np.uint64) * factor
+    _, first, index = np.unique(marks, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[index]
+
+
+def unpack_places(record: Array) -> Array:
+    """The array in a record of columns; raises ValueError if it contradicts itself."""
+    columns, index = np.asarray(record["columns"]), np.asarray(record["index"])
+    if record.shape != () or columns.ndim < 1 or index.ndim != 2 or columns.dtype.kind not in "iuf" or index.dtype != np.uint8:
+        raise ValueError("its columns or its index are of an unknown kind")
+    if math.prod(columns.shape[:-1]) * index.size > LARGEST:
+        raise ValueError(f"it claims {columns.shape[:-1]} x {index.shape} values")
+    if int(index.max(initial=0)) >= columns.shape[-1]:
+        raise ValueError(f"its index names column {int(index.max(initial=0))} of {columns.shape[-1]}")
+    array: Array = columns[..., index]
+    return array
+
+
 def save(path: Path, array: Array) -> str:
-    """Write an array and say how: ``packed 2 bit``, ``int8``."""
+    """Write an array and say how: ``packed 2 bit``, ``9 columns of int32``, ``int8``."""
+    whole, how = np.ascontiguousarray(shrink(array)).reshape(array.shape), str(shrink(array).dtype)
     packed = pack(array)
-    stored = np.ascontiguousarray(shrink(array)).reshape(array.shape) if packed is None else packed
-    np.save(path, stored, allow_pickle=False)
-    return str(stored.dtype) if packed is None else f"packed {int(packed['bits'])} bit"
+    if packed is not None:
+        whole, how = packed, f"packed {int(packed['bits'])} bit"
+    places = pack_places(array)
+    if places is not None and places.nbytes < whole.nbytes:
+        whole, how = places, f"{places['columns'].shape[-1]} columns of {places['columns'].dtype}"
+    np.save(path, whole, allow_pickle=False)
+    return how
 
 
 def load(path: Path) -> Array:
     """Read an array of ``save``; raises OSError or ValueError. Nothing is unpickled."""
     array: Array = np.load(path, allow_pickle=False)
-    return unpack(array) if array.dtype.names else array
+    if array.dtype.names is None:
+        return array
+    return unpack_places(array) if array.dtype.names == PLACES else unpack(array)
 
 
 class Folder:
@@ -117,4 +178,4 @@ class Folder:
         return f"{name}.npy"
 
 
-__all__ = ["Folder", "load", "pack", "save", "shrink", "unpack"]
+__all__ = ["Folder", "load", "pack", "pack_places", "save", "shrink", "unpack", "unpack_places"]

@@ -7,7 +7,7 @@ import torch
 
 from snncompile.capture.capture import capture
 from snncompile.errors import CompileError
-from snncompile.online import SECA, build_network, calibrate_gates, live_gates
+from snncompile.online import SECA, build_network, calibrate_gates, live_gates, trainer
 from snncompile.online.rule import advance, direct_coding, summed_logits
 
 STEPS = 3
@@ -86,3 +86,36 @@ def test_mistakes_are_named():
             action()
         assert caught.value.code == code
     assert SECA().approximation() is None
+
+
+def test_a_network_learns_at_last_with_the_gates_that_it_is_deployed_with(tmp_path, monkeypatch):
+    """Half of the training; from then on the gates neither follow the sample nor are they calibrated again."""
+    held = []
+
+    def calibrated(net, batches, steps):
+        calibrate_gates(net, batches, steps)
+        held.append([seca.gates.clone() for seca in net.modules() if isinstance(seca, SECA)])
+
+    monkeypatch.setattr(trainer, "calibrate_gates", calibrated)
+    g = torch.Generator().manual_seed(0)
+    data = torch.randint(0, 256, (8, 2, 6, 6), generator=g, dtype=torch.uint8), torch.arange(8) % 3
+    config = trainer.TrainConfig(method="EMPF_R", steps=STEPS, epochs=1, batch_size=2, mse=0.0, settled=0.5)
+    made = trainer.Trainer(arch="empf_resnet", arch_args=ARGS | {"seca": 1}, config=config, out=tmp_path / "model.pt")
+    learned = []
+    learn = trainer.Trainer.learn
+
+    def spied(self, net, *rest):
+        learned.append([seca.held for seca in net.modules() if isinstance(seca, SECA)])
+        before = [seca.gate for seca in net.modules() if isinstance(seca, SECA)]
+        found = learn(self, net, *rest)
+        after = [seca.gate for seca in net.modules() if isinstance(seca, SECA)]
+        assert all(a is None or a is b for a, b in zip(after, before, strict=True)) is learned[-1][0]
+        return found
+
+    monkeypatch.setattr(trainer.Trainer, "learn", spied)
+    net = made.fit(data, data).build()
+    assert [row[0] for row in learned] == [False, False, True, True]
+    assert len(held) == 1
+    assert all(torch.equal(a.gates, b) for a, b in zip((m for m in net.modules() if isinstance(m, SECA)), held[0], strict=True))
+    with pytest.raises(CompileError, match="settled"):
+        trainer.TrainConfig(settled=1.0)

@@ -171,7 +171,7 @@ def edit_neuron(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit(schema=1), "schema is 1, this runner reads 2"),
+        (edit(schema=1), "schema is 1, this runner reads 3"),
         (edit(steps=0), "steps is 0"),
         (edit(populations=[]), "no population"),
         (edit(outputs=["nobody"]), "not all populations"),

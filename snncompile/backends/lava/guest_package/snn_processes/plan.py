@@ -16,7 +16,6 @@ reset_keep, v_min or adapt_jump switches that part of the neuron off; others are
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA = 2
+from .packed import unpack
+
+SCHEMA = 3
 INT32 = 2**31
 FIRE = ("step", "relu", "none")
 RESET = ("subtract", "set", "clamp", "keep", "stateless")
@@ -291,23 +292,13 @@ class _Reader:
             raise PlanError(f"cannot read {name}: {error.strerror or error}") from error
         except (ValueError, EOFError) as error:
             raise PlanError(f"{name} is not a usable .npy file: {error}") from error
-        if array.dtype.names:
-            array = _unpack(array, name)
+        try:
+            array = unpack(array) if array.dtype.names else array
+        except ValueError as error:
+            raise PlanError(f"{name} {error}") from error
         _require(array.dtype.kind in "iub", f"{name} holds {array.dtype}, not integers")
         _require(_magnitude(array) < 2**62, f"{name} holds values beyond 62 bits")
         return array
-
-
-def _unpack(record: np.ndarray, name: str) -> np.ndarray:
-    """Values of 1, 2 or 4 bits: one record (bits, shape, offset, step, codes), value = offset + step * code, lowest bits first."""
-    _require(record.dtype.names == ("bits", "shape", "offset", "step", "codes") and record.shape == (), f"{name} holds unknown records")
-    bits, shape = int(record["bits"]), tuple(int(n) for n in np.atleast_1d(record["shape"]))
-    count, codes = math.prod(shape), np.ascontiguousarray(record["codes"])
-    _require(bits in (1, 2, 4) and codes.size == -(-count * bits // 8), f"{name} cannot hold {count} values of {bits} bits")
-    digits = np.unpackbits(codes, count=count * bits, bitorder="little").reshape(-1, bits)
-    values = (digits << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.int64)
-    unpacked: np.ndarray = (int(record["offset"]) + int(record["step"]) * values).reshape(shape)
-    return unpacked
 
 
 def _require(condition: bool, message: str) -> None:
