@@ -13,8 +13,7 @@ on lava-nc 0.10.0 (PyLearningDenseModelBitApproximate); the widths are the targe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,22 +28,23 @@ WEIGHT_SEED = 2
 
 
 class Draws:
-    """One random number per draw, as Lava draws them: the first when it is made. Drawn ahead in blocks, which is the same sequence."""
+    """Random numbers by their place in Lava's sequence, where places never go back: uniform in [0, 1), or integers below ``below``.
+
+    Lava draws one number when a generator is made, then two a hardware step; most are never looked at, so they come in blocks.
+    """
 
     def __init__(self, seed: int, below: int | None = None) -> None:
         self._generator, self._below = np.random.default_rng(seed), below
-        self._ahead: Iterator[float] = iter(())
-        self.value: float = 0.0
-        self.draw()
+        self._block, self._values = -1, [0.0]
 
-    def draw(self) -> None:
-        """The next number: uniform in [0, 1), or an integer below ``below``."""
-        value = next(self._ahead, None)
-        if value is None:
+    def at(self, place: int) -> float:
+        """The number at ``place``, from 0."""
+        block, k = divmod(place, BLOCK)
+        while self._block < block:
             g, below = self._generator, self._below
-            self._ahead = iter((g.random(BLOCK) if below is None else g.integers(0, below, size=BLOCK)).tolist())
-            value = next(self._ahead)
-        self.value = value
+            self._values = (g.random(BLOCK) if below is None else g.integers(0, below, size=BLOCK)).tolist()
+            self._block += 1
+        return self._values[k]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,24 +56,30 @@ class _Traces:
     whole: Ints
     fraction: Ints
     high: int
+    adds: bool
 
     def add(self, traces: Ints, random: float) -> Ints:
         """Traces after one impulse each."""
         return np.asarray(np.minimum(np.maximum(traces + (self.whole + (random < self.fraction)), 0), self.high))
 
-    def history(self, epoch: int, fired: Ints, decay: Draws, impulse: Draws) -> Ints:
+    def history(self, epoch: int, fired: Ints | None, decay: float, impulse: float) -> Ints:
         """Values at the steps 0..epoch of an epoch, (epoch + 1, traces, neurons); ``fired`` holds when each neuron did, 0 for never."""
-        out = np.zeros((epoch + 1, *self.now.shape), dtype=np.int64)
+        if not (fired is not None and self.adds) and not self.now.any():
+            return np.zeros((epoch + 1, *self.now.shape), dtype=np.int64)
+        out = np.empty((epoch + 1, *self.now.shape), dtype=np.int64)
         out[0] = self.now
-        spiked = bool(fired.any())
         for t in range(1, epoch + 1):
             scaled = self.factor * out[t - 1]
             whole = np.floor(scaled)
-            out[t] = whole + (decay.value < scaled - whole)
-            if spiked:
-                at = fired == t
-                out[t][:, at] = self.add(out[t][:, at], impulse.value)
+            scaled -= whole
+            np.add(whole, decay < scaled, out=out[t], casting="unsafe")
+            if fired is not None:
+                np.copyto(out[t], self.add(out[t], impulse), where=fired == t)
         return out
+
+    def of(self, rows: Ints) -> _Traces:
+        """The traces of some neurons."""
+        return replace(self, now=self.now[:, rows])
 
 
 @dataclass(eq=False)
@@ -109,6 +115,11 @@ class PlasticDense:
         self._y_decay, self._y_impulse = Draws(seed + 2), Draws(seed + 3, below)
         self._rounding = Draws(WEIGHT_SEED)
         self._fired_x, self._fired_y = np.zeros(pre, dtype=np.int64), np.zeros(post, dtype=np.int64)
+        self._spiked_x = self._spiked_y = self._taught = False  # whether anything above, and any third factor, is not 0
+        self._silent = self.rule.delivered and _needs_post(self.rule)
+        used = {f.variable for products in self.rule.targets.values() for p in products for f in p.factors} | self.rule.targets.keys()
+        self._used = [v for v in self._synaptic if v in used]
+        self._ready = {v: [(p, *_shifts(p, self.widths)) for p in products] for v, products in self.rule.targets.items()}
 
     @property
     def w(self) -> Ints:
@@ -124,15 +135,16 @@ class PlasticDense:
         """A synaptic variable now: w, d (delay) or t (tag)."""
         return self._synaptic[name]
 
-    def step(self, s: Ints, y: Ints | None = None, post: npt.NDArray[np.bool_] | None = None) -> Ints:
+    def step(self, s: Ints | None, y: Ints | None = None, post: npt.NDArray[np.bool_] | None = None) -> Ints:
         """Advance by one hardware step and return the accumulator that is sent in it.
 
         s  (pre,) spikes or payloads;  y  (3, post) third factors, for rules to which they are delivered;  post  (post,) whether it fired
+        None, each, where nothing comes
         """
         self.time += 1
         sent = self.buffer
-        fired = s != 0
-        if fired.any():
+        fired = None if s is None else s != 0
+        if s is not None and fired is not None and fired.any():
             total = self.w @ s if self.graded_input else self.w[:, fired].sum(axis=1)
             self.buffer = total << self.exponent if self.exponent > 0 else total >> -self.exponent
             self._receive_pre(s if self.graded_input else fired.astype(np.int64), fired)
@@ -149,17 +161,18 @@ class PlasticDense:
         return (self.time - 1) % self.rule.epoch + 1
 
     def _receive_post(self, y: Ints | None, post: npt.NDArray[np.bool_] | None) -> None:
-        self._draw_traces()
         if post is not None:
             again = (self._fired_y > 0) & post
-            self._y.now[:, again] = self._y.add(self._y.now[:, again], self._y_impulse.value)
+            self._y.now[:, again] = self._y.add(self._y.now[:, again], self._y_impulse.at(2 * self.time - 1))
             self._fired_y[post] = self._within
-        if self.rule.delivered:
+            self._spiked_y = True
+        if self.rule.delivered and (y is not None or self._taught):
             self._y.now[:] = 0 if y is None else y
-        self._draw_traces()
+            self._taught = y is not None
 
     def _receive_pre(self, s: Ints, fired: npt.NDArray[np.bool_]) -> None:
         """A second spike in an epoch acts at once; a graded one sets or moves x1."""
+        self._spiked_x = True
         if self.rule.epoch == 1 and self.rule.graded == "regular":
             self._fired_x[fired] = 1
             return
@@ -181,52 +194,58 @@ class PlasticDense:
         self._x.now[1, again] = self._x.add(self._x.now[:, again], 0)[1]
         self._fired_x[counted] = self._within
 
-    def _draw_traces(self) -> None:
-        for draws in (self._x_decay, self._x_impulse, self._y_decay, self._y_impulse):
-            draws.draw()
-
     def _learn(self) -> None:
         """Advance the traces to the epoch's end, then change the synaptic variables."""
-        self._rounding.draw()
-        epoch = self.rule.epoch
-        x = self._x.history(epoch, self._fired_x, self._x_decay, self._x_impulse)
+        epoch, place = self.rule.epoch, 2 * self.time
+        fired_x = self._fired_x if self._spiked_x else None
+        x = self._x.history(epoch, fired_x, self._x_decay.at(place), self._x_impulse.at(place))
         self._x.now[:] = x[-1]
-        quiet = self.rule.delivered and not self._y.now.any() and not self._fired_y.any()
-        if not (quiet and _needs_post(self.rule)):  # without third factors all products are 0, and a whole weight rounds to itself
-            y = self._y.history(epoch, self._fired_y, self._y_decay, self._y_impulse)
-            if not self.rule.delivered:
-                self._y.now[:] = y[-1]
-            values = _Values(x, y, self._fired_x, self._fired_y, self._synaptic, self._decimated())
-            self._synaptic = {**self._synaptic, **{v: self._changed(v, p, values) for v, p in self.rule.targets.items()}}
-        self._fired_x[:] = 0
-        self._fired_y[:] = 0
+        if self._silent:  # where no third factor comes all products are 0, and a whole weight rounds to itself
+            rows = np.flatnonzero(self._y.now.any(axis=0)) if self._taught else np.zeros(0, dtype=np.int64)
+        else:
+            rows = np.arange(len(self._fired_y))
+        if rows.size:
+            self._change(x, rows)
+        if self._spiked_x:
+            self._fired_x[:] = 0
+        if self._spiked_y:
+            self._fired_y[:] = 0
+        self._spiked_x = self._spiked_y = False
+
+    def _change(self, x: Ints, rows: Ints) -> None:
+        """New synaptic variables of some postsynaptic neurons."""
+        epoch, place, fired_y = self.rule.epoch, 2 * self.time, self._fired_y[rows]
+        history = self._y.of(rows).history(epoch, fired_y if self._spiked_y else None, self._y_decay.at(place), self._y_impulse.at(place))
+        if not self.rule.delivered:
+            self._y.now[:, rows] = history[-1]
+        values = _Values(x, history, self._fired_x, fired_y, {v: self._synaptic[v][rows] for v in self._used}, self._decimated())
+        for v, products in self._ready.items():
+            self._synaptic = {**self._synaptic, v: self._synaptic[v].copy()}
+            self._synaptic[v][rows] = self._changed(v, products, values)
 
     def _decimated(self) -> int:
         return int(self.time // self.rule.epoch % 2**self.rule.decimation == 0)
 
-    def _changed(self, variable: str, products: tuple[Product, ...], values: _Values) -> Ints:
+    def _changed(self, variable: str, products: list[_Ready], values: _Values) -> Ints:
         """One synaptic variable after learning."""
         w, limit = self.widths, 2**self.widths.accumulator
-        total = self._synaptic[variable] << w.headroom
-        for p in products:
-            total = np.minimum(np.maximum(total + self._product(p, values), -limit - 1), limit - 1)
+        total = values.synaptic[variable] << w.headroom
+        for ready in products:
+            total = np.minimum(np.maximum(total + self._product(ready, values), -limit - 1), limit - 1)
         if variable == "d" or (variable == "w" and self.sign == "excitatory"):
             total = np.maximum(total, 0)
         elif variable == "w" and self.sign == "inhibitory":
             total = np.minimum(total, 0)
         whole, part = total >> w.headroom, (total & (2**w.headroom - 1)) / 2**w.headroom
-        return self._clipped(variable, whole + (self._rounding.value < part))
+        return self._clipped(variable, whole + (self._rounding.at(self.time // self.rule.epoch) < part))
 
-    def _product(self, p: Product, values: _Values) -> Ints:
-        w, limit = self.widths, 2**self.widths.accumulator
+    def _product(self, ready: _Ready, values: _Values) -> Ints:
+        (p, bits, right, left), limit = ready, 2**self.widths.accumulator
         mac = np.multiply(values.condition(p.condition), np.int32(p.mantissa), dtype=np.int32)
-        for f in p.factors:
-            bits = w.factor(f.variable)
-            value = np.minimum(np.maximum(values.factor(f, p.condition), -(2**bits)), 2**bits - 1).astype(np.int32)
+        for f, b in zip(p.factors, bits, strict=True):
+            value = np.minimum(np.maximum(values.factor(f, p.condition), -(2**b)), 2**b - 1).astype(np.int32)
             mac = mac * value  # 32 bits, which wrap, as in Lava
-        shift = max(0, sum(w.factor(f.variable) for f in p.factors) + w.mantissa - w.accumulator)
-        scaled = (mac >> shift) << (p.exponent - w.exponent_low)
-        return np.asarray(np.minimum(np.maximum(scaled, -limit - 1), limit - 1), dtype=np.int64)
+        return np.asarray(np.minimum(np.maximum((mac >> right) << left, -limit - 1), limit - 1))
 
     def _clipped(self, variable: str, values: Ints) -> Ints:
         if variable == "w":
@@ -254,6 +273,7 @@ class PlasticDense:
             now=np.zeros((len(names), neurons), dtype=np.int64), whole=whole[:, None],
             factor=np.where(keeps, np.exp(-1 / np.where(keeps, taus, 1.0)), 0.0)[:, None],
             fraction=np.rint((impulses - whole) * 2**self.widths.impulse_fraction).astype(np.int64)[:, None], high=self.widths.trace_high,
+            adds=bool(impulses.any()),
         )  # fmt: skip
 
 
@@ -292,6 +312,15 @@ class _Values:
         if pre:
             return history[moment, np.arange(history.shape[1])][None, :] if condition == "x0" else history[moment]
         return history[moment].T if condition == "x0" else history[moment, np.arange(history.shape[1])][:, None]
+
+
+_Ready = tuple[Product, tuple[int, ...], int, int]
+"""A product with the bits of its factors and its shifts, right and left."""
+
+
+def _shifts(p: Product, w: Widths) -> tuple[tuple[int, ...], int, int]:
+    bits = tuple(w.factor(f.variable) for f in p.factors)
+    return bits, max(0, sum(bits) + w.mantissa - w.accumulator), p.exponent - w.exponent_low
 
 
 def _needs_post(rule: Rule) -> bool:

@@ -55,24 +55,25 @@ class ErrorState:
     def __init__(self, population: ErrorPopulation, neurons: int) -> None:
         self.population = population
         self.random = _seeds(population.seed, neurons)
-        self.table = np.rint(2.0 ** (ONE_BITS - np.arange(2**OCTAVE_BITS) / 2**OCTAVE_BITS)).astype(np.int64)
+        octave = np.rint(2.0 ** (ONE_BITS - np.arange(2**OCTAVE_BITS) / 2**OCTAVE_BITS)).astype(np.int64)
+        self.table = np.append((octave >> np.arange(ONE_BITS)[:, None]).reshape(-1), 0)  # every octave, then nothing is left
 
     def step(self, z: Ints, label: int) -> Ints:
         """k (n,) for the payloads ``z`` (n,); ``label`` below 0 is no target, hence no error. The generators advance in any case."""
         p, r = self.population, self._draw()
         if label < 0:
             return np.zeros(len(z), dtype=np.int64)
-        onehot = (np.arange(len(z)) == label).astype(np.int64)
         if p.loss == "softmax":
-            octaves = ((z.max() - z) * p.multiplier) >> p.shift
-            e = np.where(
-                octaves < ONE_BITS << OCTAVE_BITS, self.table[octaves & (2**OCTAVE_BITS - 1)] >> np.minimum(octaves >> OCTAVE_BITS, 60), 0
-            )
+            octaves = np.minimum(((z.max() - z) * p.multiplier) >> p.shift, ONE_BITS << OCTAVE_BITS)
+            e = self.table[octaves]
             total = int(e.sum())
-            k = (((e - onehot * total) * p.levels << 16) + r * total) // (total << 16)
+            e[label] -= total
+            k = ((e * (p.levels << 16)) + r * total) // (total << 16)
         else:
-            k = (z * p.multiplier - onehot * p.one + (r << p.shift >> 16)) >> p.shift
-        return np.asarray(np.clip(k, -p.levels, p.levels))
+            k = z * p.multiplier + (r << p.shift >> 16)
+            k[label] -= p.one
+            k >>= p.shift
+        return np.asarray(np.minimum(np.maximum(k, -p.levels), p.levels))
 
     def _draw(self) -> Ints:
         """The next 16 random bits of every neuron (xorshift, 32 bits)."""

@@ -71,8 +71,8 @@ def learn(
         logits=np.empty((count, clock.steps, post), dtype=np.int32), errors=np.empty((count, clock.steps, post), dtype=np.int16),
     )  # fmt: skip
     out.weights[0] = synapse.w
-    silence, no_error = np.zeros(start.shape[1], dtype=np.int64), np.zeros((3, post), dtype=np.int64)
     state: State = {}
+    ranges = limits(graph)
     previous, check = None, 0
     for h in range(total):
         if synapse.w is not previous:
@@ -85,13 +85,13 @@ def learn(
             out.weights[taught[h]] = synapse.w
         at = clock.slot(h, clock.source, count)
         due = late.popleft()
-        accumulator = synapse.step(silence if at is None else spikes[at].astype(np.int64), no_error if due is None else split(due))
+        accumulator = synapse.step(None if at is None else spikes[at].astype(np.int64), None if due is None else split(due))
         at, k = clock.slot(h, clock.readout, count), None
         if at is not None:
             sample, t = at
             if t == 0:
                 state = {}
-            z, _, _ = neuron_step(neuron, [accumulator[None]], state, t, limits(graph))
+            z, _, _ = neuron_step(neuron, [accumulator[None]], state, t, ranges)
             k = errors.step(z[0], int(labels[sample]))
             out.logits[sample, t], out.errors[sample, t] = z[0], k
         late.append(k)
