@@ -62,6 +62,14 @@ class _Traces:
         """Traces after one impulse each."""
         return np.asarray(np.minimum(np.maximum(traces + (self.whole + (random < self.fraction)), 0), self.high))
 
+    def decayed(self, traces: Ints, random: float) -> Ints:
+        """Traces one step later."""
+        scaled = self.factor * traces
+        whole = np.floor(scaled)
+        scaled -= whole
+        whole += random < scaled
+        return whole.astype(np.int64)
+
     def history(self, epoch: int, fired: Ints | None, decay: float, impulse: float) -> Ints:
         """Values at the steps 0..epoch of an epoch, (epoch + 1, traces, neurons); ``fired`` holds when each neuron did, 0 for never."""
         if not (fired is not None and self.adds) and not self.now.any():
@@ -69,10 +77,7 @@ class _Traces:
         out = np.empty((epoch + 1, *self.now.shape), dtype=np.int64)
         out[0] = self.now
         for t in range(1, epoch + 1):
-            scaled = self.factor * out[t - 1]
-            whole = np.floor(scaled)
-            scaled -= whole
-            np.add(whole, decay < scaled, out=out[t], casting="unsafe")
+            out[t] = self.decayed(out[t - 1], decay)
             if fired is not None:
                 np.copyto(out[t], self.add(out[t], impulse), where=fired == t)
         return out
@@ -106,7 +111,7 @@ class PlasticDense:
         """Round the weights as loading does, and start all traces and generators."""
         post, pre = self.weights.shape
         self._synaptic = {"w": self._loaded(self.weights), "d": _or_zeros(self.delay, (post, pre)), "t": _or_zeros(self.tag, (post, pre))}
-        self.buffer = np.zeros(post, dtype=np.int64)
+        self.buffer = self._nothing = np.zeros(post, dtype=np.int64)
         regular = self.rule.graded == "regular"
         self._x = self._side(("x1", "x2"), pre, silent=() if regular else ("x1",))
         self._y = self._side(("y1", "y2", "y3"), post, silent=())
@@ -143,13 +148,19 @@ class PlasticDense:
         """
         self.time += 1
         sent = self.buffer
+        if self._silent and self.rule.epoch == 1 and s is None and y is None and post is None:
+            self.buffer = self._nothing
+            self._receive_post(None, None)
+            if self._x.now.any():
+                self._x.now[:] = self._x.decayed(self._x.now, self._x_decay.at(2 * self.time))
+            return sent
         fired = None if s is None else s != 0
         if s is not None and fired is not None and fired.any():
             total = self.w @ s if self.graded_input else self.w[:, fired].sum(axis=1)
             self.buffer = total << self.exponent if self.exponent > 0 else total >> -self.exponent
             self._receive_pre(s if self.graded_input else fired.astype(np.int64), fired)
         else:
-            self.buffer = np.zeros(len(self.w), dtype=np.int64)
+            self.buffer = self._nothing
         self._receive_post(y, post)
         if self.time % self.rule.epoch == 0:
             self._learn()

@@ -34,29 +34,25 @@ def learn_stream(
         layer.bias.copy_(torch.from_numpy(np.asarray(bias, dtype=np.float32)))
     layer.bias.requires_grad_(False)
     layer.train()
-    optimiser = torch.optim.SGD([layer.weight], lr=rate)
-    steps = spikes.shape[1]
+    steps, targets = spikes.shape[1], torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    hot = functional.one_hot(targets.clamp(min=0), len(weight)).to(layer.weight.dtype)
     out = np.empty((len(spikes) + 1, *weight.shape), dtype=np.float32)
     out[0] = layer.weight.detach().numpy()
     for n, (sample, label) in enumerate(zip(spikes, labels, strict=True)):
         if progress is not None:
             progress(n, len(spikes))
+        target, wanted = targets[n : n + 1], hot[n : n + 1]
         frames = gain * torch.from_numpy(np.asarray(sample, dtype=np.float32))
         for t in range(steps):
             y = layer(frames[t : t + 1], init=t == 0)
             if label < 0:
                 continue
-            target = torch.tensor([int(label)])
-            error = functional.cross_entropy(y, target) if loss == "softmax" else functional.mse_loss(y, _onehot(target, y))
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(error / steps)
-            optimiser.step()
+            error = functional.cross_entropy(y, target) if loss == "softmax" else functional.mse_loss(y, wanted)
+            (gradient,) = torch.autograd.grad(error / steps, layer.weight)
+            with torch.no_grad():
+                layer.weight.sub_(gradient, alpha=rate)  # plain SGD
         out[n + 1] = layer.weight.detach().numpy()
     return out
-
-
-def _onehot(target: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return functional.one_hot(target, y.shape[1]).to(y.dtype)
 
 
 __all__ = ["learn_stream"]
