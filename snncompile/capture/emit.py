@@ -57,8 +57,13 @@ class Builder:
         return graph
 
     def outputs(self, labels: list[str]) -> dict[str, str]:
-        """References of the outputs by label."""
-        return {label: self.value(node) for label, node in zip(labels, self.rolled.outputs, strict=True)}
+        """References of the outputs by label; a label that names another population (``self.out``, whose membrane is the output) yields."""
+        refs = [self.value(node) for node in self.rolled.outputs]
+        found: dict[str, str] = {}
+        for label, ref in zip(labels, refs, strict=True):
+            free = label == ref or label not in self.neuron_names.values()
+            found[label if free else fresh_name({*self.neuron_names.values(), *labels}, f"{label}_value")] = ref
+        return found
 
     def shape(self, node: str) -> Shape:
         """A node's shape without batch and time axes."""

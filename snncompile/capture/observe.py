@@ -45,6 +45,7 @@ def tensors(captured: Captured, chunk: Mapping[str, Array]) -> Inputs:
 
 def _values(captured: Captured, x: Mapping[str, Array], nodes: list[str]) -> dict[str, Array]:
     """The rolled operations in torch, sample by sample: ``{node: (N, T, ...)}``."""
+    nodes = list(dict.fromkeys(nodes))  # a population may be an output, too
     traces: dict[str, list[Array]] = {node: [] for node in nodes}
     for k in range(len(next(iter(x.values())))):
         frames = captured.driver.frames(tensors(captured, {name: v[k : k + 1] for name, v in x.items()}))

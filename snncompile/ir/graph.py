@@ -231,6 +231,8 @@ def validate(graph: Graph) -> None:
     for label, ref in graph.outputs.items():
         if node_of(ref) not in graph.by_name:
             found.append(Diagnostic("SNN204", f"output '{label}' reads '{ref}', which does not exist"))
+        elif label != ref and label in graph.by_name and "m" in graph.by_name[label].ports:
+            found.append(Diagnostic("SNN218", f"output '{label}' is '{ref}', but '{label}' is the name of a population"))
     if found:
         raise CompileError(found)
     for n in graph.nodes:

@@ -15,6 +15,7 @@ from snncompile.backends.lava.interpreter import LavaInterpreter
 from snncompile.backends.lava.plan import write_plan
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntNeuron
+from snncompile.ir.reference import references
 from snncompile.mapping.hops import run_hops
 from snncompile.mapping.schedule import Schedule
 from snncompile.verify.divergence import Divergence, first_difference
@@ -62,7 +63,8 @@ def run_onnxruntime(graph: Graph, payloads: Mapping[str, Array], *, progress: St
     """Payloads and membranes (``name``, ``name.m``, ``name.v``) of a run of the step model on ONNX Runtime, and its wall time."""
     from snncompile.backends.onnx.runtime import run_onnx  # noqa: PLC0415 - the others do without onnx
 
-    return run_onnx(graph, payloads, progress=progress)
+    found, seconds = run_onnx(graph, payloads, progress=progress)
+    return {ref: found[ref] for ref in references(graph)}, seconds
 
 
 def run_scheduled(graph: Graph, schedule: Schedule, payloads: Mapping[str, Array]) -> dict[str, Array]:

@@ -208,9 +208,18 @@ def _payload(mine: Response, other: Response) -> Iterator[Hypothesis]:
     assert isinstance(b, Neuron)
     if a.grid != b.grid and b.grid:
         yield _take(other, ("grid",), "payload rounding", f"its payloads are multiples of {number(b.grid)}", levels=a.levels or 2**53)
-    if a.levels != b.levels and b.levels:
-        limit = (0.0, b.grid * b.levels)
-        yield Hypothesis(cause="saturation", detail=f"its payloads end at {number(limit[1])}", repair=lambda r: replace(r, ceiling=limit))
+    if a.levels != b.levels:
+        text = f"its payloads end at {number(b.grid * b.levels)}" if b.levels else "its payloads have no end"
+        yield Hypothesis(cause="saturation", detail=text, repair=lambda r: _up_to(r, b.grid * b.levels))
+
+
+def _up_to(r: Response, limit: float) -> Response:
+    """Payloads end at a limit, or nowhere if it is 0."""
+    n = r.neuron
+    assert isinstance(n, Neuron)
+    if n.grid:
+        return replace(r, neuron=replace(n, levels=round(limit / n.grid) if limit else 2**53))
+    return replace(r, ceiling=(0.0, limit)) if limit else r
 
 
 def _weights(mine: Response, other: Response) -> Iterator[Hypothesis]:

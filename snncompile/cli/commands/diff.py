@@ -23,6 +23,9 @@ from snncompile.cli.side_name import SideName, SideParameter
 @click.option("--target", default="loihi2-sim", show_default=True, help="For the integer stages of a model.")
 @click.option("--input-range", type=Range(), help="Lowest and highest input value, and their grid. [default: from the model or the data]")
 @click.option("--timeout", type=click.FloatRange(min=1), default=1800.0, show_default=True, metavar="SECONDS", help="Limit of a Lava run.")
+@click.option("--arch-b", metavar="MODULE:FACTORY", help="What builds the network of B, if not --arch.")
+@click.option("--arch-args-b", metavar="JSON", help="Its arguments, if not --arch-args.")
+@click.option("--layout-b", type=click.Choice(["step", "TB", "BT"]), help="How B is called, if not as --layout says.")
 @model_options
 @json_option
 @click.pass_obj
@@ -48,6 +51,7 @@ def diff(obj: dict[str, Any], /, a: SideName, b: SideName, **options: Any) -> in
       snncompile diff model.pt model.pt:integer --data images.npz
       snncompile diff net.snn:lava net.snn --data images.npz --json
       snncompile diff net.nir@sinabs net.nir@norse --data spikes.npz
+      snncompile diff weights.pt net.onnx --arch net.py:make --input-shape 8 --steps 6 --data x.npz
     """
     from snncompile.cli.work import diff as work  # noqa: PLC0415
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from snncompile import files
 from snncompile.cli import show
 from snncompile.cli.progress import Progress
 from snncompile.cli.side_name import SideName
 from snncompile.cli.work import model as models
-from snncompile.cli.work.request import ModelOptions
+from snncompile.cli.work.request import ModelOptions, meant_for
 from snncompile.cli.work.sides import Sides, Source
 from snncompile.errors import fail
 from snncompile.report.diff import print_diff
 from snncompile.verify.localise import Localised, localise
 from snncompile.verify.reproduction import check_folder, write_reproduction
 from snncompile.verify.rerun import only_input
+
+Layout = Literal["step", "TB", "BT"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +34,24 @@ class Request(ModelOptions):
     target: str
     input_range: tuple[float, float, float] | None
     timeout: float
+    arch_b: str | None
+    arch_args_b: str | None
+    layout_b: Layout | None
     as_json: bool
     quiet: bool
 
-    @property
-    def model(self) -> ModelOptions:
-        """How to load a model."""
-        return ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)})
+    def model(self, side: SideName) -> ModelOptions:
+        """How to load the model of a side: an option that the other side alone has a use for is not for this one."""
+        options = ModelOptions(**{f.name: getattr(self, f.name) for f in fields(ModelOptions)})
+        own = frozenset[str]()
+        if side is self.b:
+            own = frozenset(name for name in ("arch", "arch_args", "layout") if getattr(self, f"{name}_b"))
+            options = replace(
+                options, arch=self.arch_b or self.arch, layout=self.layout_b or self.layout,
+                arch_args=self.arch_args_b or (None if self.arch_b else self.arch_args),
+            )  # fmt: skip
+        mine, other = meant_for(side.path), meant_for(self.a.path if side is self.b else self.b.path)
+        return options.without((options.given() & other) - mine - own)
 
 
 def diff(request: Request) -> int:
@@ -61,6 +75,8 @@ def _compare(request: Request, progress: Progress) -> Localised:
     _same_kind(first, second)
     count = min(request.samples, len(first.data))
     a, b = sides.run(request.a), sides.run(request.b)
+    if a.label == b.label:
+        b = replace(b, label=f"{b.label} (B)")
     progress.phase("comparing population by population")
     return localise(a, b, {only_input(a.graph): first.data.x[:count]}, progress=progress.count)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from snncompile.backends.bundle import Bundle
 from snncompile.cli.data import Data, check_labels, load_data
@@ -13,6 +13,12 @@ from snncompile.ir.integer import IntInput
 
 if TYPE_CHECKING:
     from snncompile.capture.load import LoadedGraph, LoadedModel
+
+CODE = frozenset({"arch", "arch_args", "layout", "trust_pickle"})
+MEANT_FOR = {
+    ".nir": frozenset({"nir_dialect", "nir_set"}), ".onnx": frozenset({"layout", "states"}), ".net": frozenset[str](), "": CODE,
+}  # fmt: skip
+"""Options that say something about files of a suffix, beside those that concern every file (shape, steps); "" are all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,15 @@ class ModelOptions:
     nir_dialect: str | None = None
     nir_set: tuple[str, ...] = ()
 
+    def given(self) -> frozenset[str]:
+        """The options on the command line that concern some kinds of files only."""
+        return frozenset(f.name for f in fields(ModelOptions) if getattr(self, f.name) != f.default) - {"input_shape", "steps"}
+
+    def without(self, names: frozenset[str]) -> ModelOptions:
+        """As if these options were not on the command line."""
+        plain: dict[str, Any] = {f.name: f.default for f in fields(ModelOptions) if f.name in names}
+        return replace(self, **plain)
+
     def load(self, path: Path | None) -> LoadedModel | LoadedGraph:
         """Load it; errors of ``capture.load``."""
         from snncompile.capture.factory import parse_arch_args  # noqa: PLC0415
@@ -40,6 +55,12 @@ class ModelOptions:
         )  # fmt: skip
 
 
+def meant_for(path: Path | None) -> frozenset[str]:
+    """The options that say something about a file."""
+    suffix = "" if path is None else path.suffix
+    return MEANT_FOR.get(suffix, CODE)
+
+
 def bundle_data(bundle: Bundle, path: Path) -> Data:
     """Samples for a program, with labels that it has outputs for."""
     source = bundle.graph.of(IntInput)[0]
@@ -48,4 +69,4 @@ def bundle_data(bundle: Bundle, path: Path) -> Data:
     return data
 
 
-__all__ = ["ModelOptions", "bundle_data"]
+__all__ = ["ModelOptions", "bundle_data", "meant_for"]

@@ -46,9 +46,8 @@ class Wanted(Protocol):
     def timeout(self) -> float:
         """Limit of a Lava run in seconds."""
 
-    @property
-    def model(self) -> ModelOptions:
-        """How to load a model."""
+    def model(self, side: SideName) -> ModelOptions:
+        """How to load the model of a side."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,16 @@ class Source:
         self.is_bundle = name.path is not None and (folder or is_bundle(name.path))
         self.is_net = name.path is not None and not folder and netx.is_net(name.path)
 
+    @property
+    def options(self) -> ModelOptions:
+        """What the command line says about this file."""
+        return self.wanted.model(self.name)
+
     @cached_property
     def loaded(self) -> LoadedModel | LoadedGraph:
         """The model."""
         self.progress.phase(f"loading {self.name.file}")
-        options = self.wanted.model
+        options = self.options
         return replace(options, nir_dialect=self.name.dialect or options.nir_dialect).load(self.name.path)
 
     @cached_property
@@ -85,7 +89,7 @@ class Source:
             bundle = read_bundle(self.name.path)
             return Program(bundle.graph, bundle.schedule, bundle.plan_folder)
         if self.is_net and self.name.path is not None:
-            found = netx.load(self.name.path, self.wanted.model, target=self.wanted.target, input_range=self.wanted.input_range)
+            found = netx.load(self.name.path, self.options, target=self.wanted.target, input_range=self.wanted.input_range)
             return Program(found.result.graph, found.schedule)
         return Program(self.compiled.result.graph, self.compiled.schedule)
 
@@ -150,11 +154,11 @@ class Sides:
     data_file: Path
     samples: int
     progress: Progress
-    sources: dict[tuple[Path | None, str | None], Source] = field(default_factory=dict)
+    sources: dict[tuple[Path | None, str | None, ModelOptions], Source] = field(default_factory=dict)
 
     def open(self, name: SideName) -> Source:
         """The file behind a name, opened once; raises CompileError."""
-        key = (name.path, name.dialect)
+        key = (name.path, name.dialect, self.wanted.model(name))
         if key not in self.sources:
             self.sources[key] = Source(name, self.wanted, self.data_file, self.progress)
         return self.sources[key]
@@ -163,7 +167,7 @@ class Sides:
         """The side, executed if an executor was named; raises CompileError SNN044 for a stage that the file does not have."""
         source = self.open(name)
         stage = name.stage or source.default_stage()
-        label = f"{name.file}:{stage}"
+        label = f"{name.file if name.path is not None else source.options.arch}:{stage}"
         if stage not in ("integer", *EXECUTORS) and (source.is_bundle or source.is_net):
             raise fail(
                 "SNN044", f"{name.file} holds integers only, it has no stage '{stage}'",

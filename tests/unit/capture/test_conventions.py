@@ -256,3 +256,29 @@ def test_samples_for_one_of_two_inputs_are_not_enough():
     with pytest.raises(CompileError, match=f"no samples for the network's input '{captured.inputs[1]}'") as caught:
         check_capture(captured, net, {captured.inputs[0]: np.zeros((1, 3, 6), dtype=np.float32)})
     assert caught.value.code == "SNN127"
+
+
+class MembraneOut(Base):
+    """A neuron called ``out``, of which the network gives the membrane: the output's label is the population's name."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.v = 0.0
+
+        def forward(self, x):
+            _, self.v = lif(self.v, x)
+            return self.v
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = self.Last()
+
+    def forward(self, x):
+        return self.out(self.fc2(self.fire(x)))
+
+
+def test_an_output_is_not_mistaken_for_the_population_of_its_name():
+    captured = agrees(MembraneOut(), (6,))
+    assert captured.graph.outputs == {"out_value": "out.v"}
+    agrees(OneState(), (6,))

@@ -82,7 +82,7 @@ def test_the_manual_names_every_stage_and_its_commands_are_commands():
     text = (Path(__file__).parents[3] / "docs" / "diff.md").read_text()
     assert all(f"`{stage}`" in text for stage in STAGES)
     lines = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("snncompile diff")]
-    assert len(lines) == 5
+    assert len(lines) == 7
     for line in lines:
         command.make_context("diff", line[2:])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from snncompile.errors import CompileError, InternalError
-from snncompile.ir.graph import Dialect, Graph
+from snncompile.ir.graph import Dialect, Graph, validate
 from snncompile.ir.linear_ops import Add, Conv2d, Input, Linear
 from snncompile.ir.neuron import Fire, Neuron, Reset, constant
 from snncompile.passes import Outcome, Pass, Refusal, run_passes
@@ -97,6 +97,12 @@ def test_an_invalid_graph_is_the_users_error():
     graph = two_layers().map_nodes(lambda n: replace(n, bias=np.ones((3, 3))) if n.name == "fc2" else n)
     with pytest.raises(CompileError, match=r"SNN203.*'fc2' has values for 3 steps, the graph runs 4"):
         run_passes(graph, probe=PROBE)
+
+
+def test_an_output_with_the_name_of_another_population_is_refused():
+    graph = two_layers()
+    with pytest.raises(CompileError, match=r"SNN218.*output 'a' is 'b', but 'a' is the name of a population"):
+        validate(replace(graph, outputs={"a": "b"}))
 
 
 def test_passes_that_undo_each_other_do_not_run_forever():

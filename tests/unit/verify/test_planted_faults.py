@@ -150,6 +150,23 @@ def test_payloads_that_end_too_early_are_named():
         assert (result.place.population, causes(result)) == ("n2", ["saturation"])
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(
+    ("cause", "right", "wrong"),
+    [
+        ("saturation", {"grid": 0.125, "levels": 15}, {"grid": 0.125, "levels": 5}),
+        ("payload rounding", {"grid": 0.0625, "levels": 1024}, {"grid": 0.25, "levels": 256}),
+    ],
+)
+def test_payloads_of_two_float_graphs_are_told_apart_by_grid_and_range(cause, right, wrong, swapped):
+    def quantised(grid, levels):
+        return model(change(network(fire=Fire.RELU, reset=Reset.CLAMP), "n2", grid=grid, levels=levels), f"{levels} of {grid}")
+
+    sides = [quantised(**right), quantised(**wrong)]
+    result = found(*(sides[::-1] if swapped else sides))
+    assert (result.place.population, causes(result)) == ("n2", [cause])
+
+
 def test_payloads_of_a_coarser_multiplier_are_named():
     program = graded()
     n = program.by_name["n2"]
