@@ -10,8 +10,8 @@ from pathlib import Path
 from snncompile.online.recipe import Recipe
 
 ARCH_ARGS = {
-    "widths": [8, 16],
-    "depths": [1, 1],
+    "widths": [8, 16, 32],
+    "depths": [1, 1, 1],
     "hidden": 0,
     "in_channels": 1,
     "num_classes": 10,
@@ -21,7 +21,7 @@ ARCH_ARGS = {
 }
 
 main = Recipe(
-    dataset="MNIST", arch="glif_resnet", arch_args=ARCH_ARGS, methods=("STBP", "TET"), epochs=1
+    dataset="MNIST", arch="glif_resnet", arch_args=ARCH_ARGS, methods=("STBP", "TET"), epochs=1, lr=0.01, mse=0.0
 ).command(Path(__file__).parent)  # fmt: skip
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Recipe:
 
         def main(
             *, data: Path, epochs: int, steps: int, batch_size: int, lr: float, shift: int, method: str, seed: int, device: str,
-            threads: int, out: Path, images_out: Path | None,
+            threads: int, samples: int | None, out: Path, images_out: Path | None,
         ) -> None:  # fmt: skip
             torch.set_num_threads(threads)
             try:
@@ -85,10 +85,12 @@ class Recipe:
                     f"python train.py --data FOLDER --epochs {epochs} --steps {steps} --batch-size {batch_size} --lr {lr:g} "
                     f"--shift {shift} --method {method} --seed {seed} --device {device} --threads {threads}"
                 )
+                command += "" if samples is None else f" --samples {samples}"
                 arch_args = self.arch_args | ({"steps": steps} if "steps" in self.arch_args else {})
                 facts = {"dataset": self.dataset, "command": command}
                 trainer = Trainer(arch=self.arch, arch_args=arch_args, config=config, out=out, facts=facts, high=source.high)
-                checkpoint = trainer.fit(source.load(data, "train"), test)
+                x, y = source.load(data, "train")
+                checkpoint = trainer.fit((x[:samples], y[:samples]), test)
             except CompileError as error:
                 raise click.ClickException(str(error)) from error
             log(f"last epoch: {100 * checkpoint.training['test_accuracy']:.2f} % of {len(test[0])} test samples")
@@ -107,10 +109,11 @@ class Recipe:
             click.Option(["--seed"], default=0, show_default=True),
             click.Option(["--device"], default="cpu", show_default=True, help="cpu or cuda"),
             click.Option(["--threads"], default=1, show_default=True, help="CPU threads; more help only where nothing else runs"),
+            click.Option(["--samples"], type=click.IntRange(min=1), help="train on the first so many samples  [default: all]"),
             click.Option(["--out"], type=path, default=folder / "model.pt", show_default="model.pt beside this script"),
             click.Option(
                 ["--images-out"], type=path, help="write the first 256 test images here (.npz: x uint8, y int64) and stop"
             ),
         ]  # fmt: skip
-        text = "Train on all training samples, test on all test samples after every epoch; best and last checkpoint are kept."
+        text = "Train on the training samples, test on all test samples after every epoch; best and last checkpoint are kept."
         return click.Command("train", callback=main, params=list(options), help=text)

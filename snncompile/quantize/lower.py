@@ -293,6 +293,19 @@ def _bits(q: Array, width: int) -> int:
     return width if found is None else min(found[0], width)
 
 
+def _ceiling(job: Job, a: _Attempt) -> str:
+    """What ends a graded output; see ``PopulationReport``."""
+    n = a.neuron
+    if n.fire != "relu" or n.multiplier is None or n.shift is None:
+        return ""
+    if job.graded is not None and job.graded.fixed:
+        return "network"
+    low, high = a.bounds.membrane
+    ends = [Interval.of(np.asarray(low) - n.threshold, np.asarray(high) - n.threshold).scaled(n.multiplier, n.shift)]
+    reached = all(int(i.high.max()) <= n.payload_max and (not n.payload_min or int(i.low.min()) >= n.payload_min) for i in ends)
+    return "proved" if reached else "calibrated"
+
+
 def _settled(job: Job, a: _Attempt) -> _Attempt:
     """The attempt with biases that fire like the real numbers where there is no input."""
     if not a.inexact:
@@ -325,6 +338,7 @@ def _finish(job: Job, a: _Attempt) -> Lowered:
         steps_per_threshold=None if ratio is None else (float(ratio.min()), float(ratio.max())), guard_bits=s.guard_bits,
         exact=not a.inexact, reason=a.inexact, payload_lsb=float(n.out_scale.max()) if n.fire == "relu" else None,
         bounds=a.bounds.as_dict(), weight_error=float(np.sqrt(error / power)) if power else 0.0,
+        ceiling=_ceiling(job, a),
     )  # fmt: skip
     return Lowered(neuron=n, weights=a.weights, report=report, payload=a.bounds.payload, notes=(what,) if a.coarse else ())
 

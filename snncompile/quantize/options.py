@@ -47,6 +47,8 @@ class PopulationReport:
     guard_bits  F: one membrane LSB is sigma * 2**-F
     exact     the integer dynamics provably equal the float dynamics of the dequantised weights and biases; ``reason`` if not
     payload_lsb  graded outputs: the value of one payload LSB (its rounding is apart from ``exact``); None for spikes
+    ceiling   graded outputs: what ends them: the ``network`` (a trained grid); ``proved``: no membrane reaches further; ``calibrated``: the
+              range of calibration data, beyond which payloads saturate. "" for spikes
     bounds    proved for every input: ``accumulator``, ``input``, ``charge``, ``membrane`` before and ``state`` after the reset
     weight_error  root mean square of the weights' rounding, relative to the weights' root mean square
     """
@@ -63,6 +65,7 @@ class PopulationReport:
     payload_lsb: float | None
     bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
     weight_error: float = 0.0
+    ceiling: str = ""
 
     def __str__(self) -> str:
         state = "exact" if self.exact else f"not exact: {self.reason}"

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from snncompile.report import drawings
+from snncompile.report.summary import cut_off
 from snncompile.report.tables import refusals
 from snncompile.report.words import bits, count, percent, rate, size
 
@@ -23,6 +24,7 @@ def render(manifest: Mapping[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(
         m=manifest,
         found=manifest["verification"],
+        cut_off=cut_off,
         refusals=refusals(manifest["passes"]),
         tensor_bytes=tensors,
         membranes=Markup(drawings.membranes(manifest)),  # noqa: S704 - our own drawing, texts in it are escaped

@@ -95,9 +95,27 @@ def findings(found: Json, data: str) -> list[tuple[str, str]]:
         if dynamics["inexact_populations"]:
             text += f"; {rate(dynamics['inexact_rate'])} in {dynamics['inexact_populations']} others"
         rows.append(("dynamics", f"{text} ({count(dynamics['compared'])} compared)"))
+    rows += cut_off(found["saturation"])
     for name, b in found["backend"].items():
         what = f"{count(b['differing_bits'])} of {bits(b['compared_bits'])} differ from the integer reference"
         rows.append((name, f"{what} ({b['samples']} samples, {b['steps']} steps, {b['populations']} populations, {b['seconds']:.1f} s)"))
+    return rows
+
+
+def cut_off(found: Json) -> list[tuple[str, str]]:
+    """Payloads that saturated, and input values outside the range; nothing where nothing can be."""
+    rows = []
+    if found["payloads"]:
+        parts = [
+            f"{count(p['saturated'])} in '{p['name']}' (up to {p['most']}, limit {p['limit']})"
+            for p in found["populations"]
+            if p["saturated"]
+        ]
+        text = f"saturated {count(found['saturated'])} of {count(found['payloads'])} payloads whose range was calibrated"
+        rows.append(("saturation", f"{text}{': ' if parts else ''}{', '.join(parts)}"))
+    for c in found["inputs"]:
+        text = f"{count(c['clipped'])} of {count(c['values'])} values of '{c['name']}' clipped to {c['low']:g}..{c['high']:g}"
+        rows.append(("input", f"{text}, they reach {c['least']:g}..{c['most']:g}"))
     return rows
 
 

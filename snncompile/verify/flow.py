@@ -22,6 +22,8 @@ from snncompile.verify.backends import BackendRecord, compare_bits, run_lava, ru
 from snncompile.verify.divergence import Divergence
 from snncompile.verify.dynamics import Dynamics, compare, input_values
 from snncompile.verify.readout import Readout, accuracy, agreement, decide, logits, relative_rms
+from snncompile.verify.saturation import Saturation, clipped_inputs, watched
+from snncompile.verify.saturation import count as count_saturated
 from snncompile.verify.weights import foreign
 
 BACKENDS = ("lava", "onnx", "reference")
@@ -64,6 +66,7 @@ class Verification:
     split: Mapping[str, Any] | None
     backends: tuple[BackendRecord, ...]
     failures: tuple[Diagnostic, ...]
+    saturation: Saturation = field(default_factory=Saturation)
     evidence: Mapping[str, Array] = field(default_factory=dict)
 
     @property
@@ -87,6 +90,7 @@ class Verification:
             out["quantize"]["dynamics"] = self.dynamics.to_json()
         if self.split is not None:
             out["quantize"]["error_split"] = dict(self.split)
+        out["saturation"] = self.saturation.to_json()
         out["backend"] = {r.backend: r.to_json() for r in self.backends}
         out["failures"] = [{"code": d.code, "message": d.message} for d in self.failures]
         return out
@@ -120,6 +124,7 @@ def verify(
     traced = _traced_samples(graph, count, samples) if backends else 0
     result = QuantResult(graph=graph, populations=program.populations)
     run = _Run(result, original, payloads, x, readout, batch, traced, progress or (lambda *_: None))
+    run.saturation.inputs = clipped_inputs(graph, x)
     run.over_all_samples(count)
     records = []
     for name in backends:
@@ -159,7 +164,7 @@ def verify(
         float_accuracy=None if original is None else accuracy(decide(original.outputs[label], readout), y),
         capture=None if original is None else original.capture, passes=() if original is None else original.passes,
         dynamics=None if original is None else run.dynamics, split=None if original is None else run.split(),
-        backends=tuple(records), failures=tuple(failures), evidence=evidence,
+        backends=tuple(records), failures=tuple(failures), saturation=run.saturation, evidence=evidence,
     )  # fmt: skip
 
 
@@ -182,7 +187,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.result, self.original, self.payloads, self.x, self.readout = result, original, payloads, x, readout
         self.batch, self.traced, self.progress = batch, traced, progress
-        self.dynamics = Dynamics()
+        self.dynamics, self.saturation = Dynamics(), Saturation()
         self.kept: dict[str, Array] = {}
         self.float_graph = None if original is None else original.float_graph
         self.dequantised = None if self.float_graph is None else dequantise(self.float_graph, result)
@@ -191,18 +196,20 @@ class _Run:
     def over_all_samples(self, count: int) -> None:
         graph = self.result.graph
         names = [n.name for n in graph.of(IntNeuron)]
+        membranes = [f"{name}.m" for name in watched(self.result)]
         outputs: list[Array] = []
         parts: dict[str, list[Array]] = {}
         for start in range(0, count, self.batch):
             self.progress("reference", start, count)
             chunk = {k: v[start : start + self.batch] for k, v in self.payloads.items()}
             keep = start < self.traced
-            record = reference.references(graph) if keep else names
+            record = reference.references(graph) if keep else [*names, *membranes]
             traces = reference.run(graph, chunk, record=record, batch=self.batch)
             if keep:
                 for ref in record:
                     parts.setdefault(ref, []).append(traces[ref])
             outputs.append(self._value(traces))
+            count_saturated(self.result, traces, self.saturation)
             if self.dequantised is not None:
                 compare(self.result, self.dequantised, chunk, {n: traces[n] for n in names}, self.dynamics, start)
                 self._stages({k: v[start : start + self.batch] for k, v in self.x.items()}, chunk, outputs[-1])

@@ -41,9 +41,20 @@ def measured(evidence: Mapping[str, Any] | None) -> Iterator[Decision]:
             f"{key.replace('_', ' ')} {_plain(value)}" for key, value in dynamics.items() if isinstance(value, (int, float, bool))
         )
         yield _line("verify", "dynamics against the network with the rounded weights", "", samples, "verification", effect)
+    yield from _cut_off(found.get("saturation") or {"payloads": 0, "inputs": []}, samples)
     for name, row in (found.get("backend") or {}).items():
         effect = f"{row.get('differing_bits')} of {row.get('compared_bits')} bits differ from the integer reference"
         yield _line("verify", f"executor {name}", "", f"{row.get('samples')} samples", "verification", effect)
+
+
+def _cut_off(found: Mapping[str, Any], samples: str) -> Iterator[Decision]:
+    if found["payloads"]:
+        parts = ", ".join(f"'{p['name']}' {p['saturated']}" for p in found["populations"] if p["saturated"])
+        effect = f"saturated {found['saturated']} of {found['payloads']} payloads{': ' if parts else ''}{parts}"
+        yield _line("verify", "payloads beyond the calibrated range", "", samples, "verification", effect)
+    for c in found["inputs"]:
+        effect = f"{c['clipped']} of {c['values']} values clipped, they reach {c['least']:g}..{c['most']:g}"
+        yield _line("verify", f"values of '{c['name']}' outside {c['low']:g}..{c['high']:g}", "", samples, "verification", effect)
 
 
 def _line(stage: str, what: str, value: str, why: str, source: str, effect: str = "", where: str = "") -> Decision:

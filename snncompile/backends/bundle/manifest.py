@@ -116,7 +116,7 @@ def _population(n: IntNeuron, graph: Graph, p: PopulationReport) -> dict[str, An
         "fire": n.fire, "reset": n.reset.value,
         "weight_bits": p.weight_bits, "guard_bits": p.guard_bits, "weight_error": p.weight_error,
         "sigma": list(p.sigma), "steps_per_threshold": None if p.steps_per_threshold is None else list(p.steps_per_threshold),
-        "exact": p.exact, "reason": p.reason, "payload_lsb": p.payload_lsb,
+        "exact": p.exact, "reason": p.reason, "payload_lsb": p.payload_lsb, "ceiling": p.ceiling,
         "bounds": {k: list(v) for k, v in p.bounds.items()},
         "location": None if n.loc is None else str(n.loc), "origin": list(n.origin),
         "readout": any(ref.partition(".")[0] == n.name for ref in graph.outputs.values()),

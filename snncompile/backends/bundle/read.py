@@ -185,6 +185,7 @@ def _report(row: Mapping[str, Any]) -> PopulationReport:
         guard_bits=int(row["guard_bits"]), exact=bool(row["exact"]), reason=str(row["reason"]),
         payload_lsb=None if row["payload_lsb"] is None else float(row["payload_lsb"]),
         bounds={str(k): (int(v[0]), int(v[1])) for k, v in row["bounds"].items()}, weight_error=float(row["weight_error"]),
+        ceiling=str(row["ceiling"]),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from snncompile.backends.lava.backend import run_plan
 from snncompile.cli import show
 from snncompile.cli.progress import Progress
 from snncompile.cli.work.request import bundle_data
+from snncompile.cli.work.verifying import warn_clipped
 from snncompile.errors import InternalError, fail
 from snncompile.ir import reference
 from snncompile.ir.graph import Array
@@ -23,6 +24,7 @@ from snncompile.report.words import count, percent
 from snncompile.verify import default_input
 from snncompile.verify.dynamics import input_values
 from snncompile.verify.readout import accuracy, logits
+from snncompile.verify.saturation import clipped_inputs
 
 BATCH = 32
 SHOWN = 10
@@ -36,7 +38,10 @@ def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout:
         progress.phase("reading the bundle")
         program = read_bundle(bundle)
         samples = bundle_data(program, data)
-        payloads = input_values(program.graph, default_input(program.graph, samples.x))
+        x = default_input(program.graph, samples.x)
+        cut = clipped_inputs(program.graph, x)
+        warn_clipped(cut)
+        payloads = input_values(program.graph, x)
         outputs = _execute(program, payloads, backend, timeout, progress)
     ref = program.output
     node = program.graph.node(ref)
@@ -52,6 +57,7 @@ def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout:
     if as_json:
         show.json_line({
             "samples": len(samples), "steps": program.graph.steps, "backend": backend, "readout": program.manifest["readout"],
+            "clipped_inputs": [dict(vars(c)) for c in cut],
             "accuracy": share, "predictions": predictions.tolist(), "logits": decided.tolist(),
             "output": None if output is None else str(output), "seconds": round(seconds, 2),
         })  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
 from snncompile.verify import Original, Program, Verification, default_input, verify
 from snncompile.verify.readout import Readout
+from snncompile.verify.saturation import Clipped
 
 LABELS = {"reference": "running the integer reference", "lava": "running Lava's simulator", "onnx": "running ONNX Runtime"}
 
@@ -36,10 +37,20 @@ def check(
 
         import_runtime()
     program = Program(graph=bundle.graph, schedule=bundle.schedule, populations=bundle.populations, plan_folder=bundle.plan_folder)
-    return verify(
+    found = verify(
         program, default_input(bundle.graph, data.x), y=data.y, original=original, backends=backends, samples=samples, timeout_s=timeout,
         readout=readout, progress=count, preparing=progress.phase,
     )  # fmt: skip
+    warn_clipped(found.saturation.inputs)
+    return found
+
+
+def warn_clipped(inputs: Iterable[Clipped]) -> None:
+    """Say by name which input values were cut off, and the way out."""
+    for c in inputs:
+        show.warn(
+            f"{c}; give the values that the network was trained on, or export with --input-range or --calibration data that holds them"
+        )
 
 
 def report_failures(found: Verification, beside: Path) -> Path | None:
@@ -57,4 +68,4 @@ def report_failures(found: Verification, beside: Path) -> Path | None:
     return path
 
 
-__all__ = ["check", "report_failures"]
+__all__ = ["check", "report_failures", "warn_clipped"]

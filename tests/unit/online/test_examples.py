@@ -44,12 +44,14 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_script_trains_from_files_to_a_checkpoint_of_its_method(name, folder):
     out = folder / "out" / "model.pt"
-    arguments = ["--data", str(folder), "--epochs", "1", "--steps", "2", "--batch-size", "12", "--out", str(out)]
+    arguments = ["--data", str(folder), "--epochs", "1", "--steps", "2", "--batch-size", "12", "--samples", "18", "--out", str(out)]
     result = CliRunner().invoke(script(name), arguments)
     assert result.exit_code == 0, result.output
     checkpoint = load_checkpoint(out)
     assert (checkpoint.method, checkpoint.steps, checkpoint.arch_args.get("steps", 2)) == (METHODS[name], 2, 2)
     assert f"--method {METHODS[name]} " in checkpoint.training["command"]
+    assert checkpoint.training["command"].endswith(" --samples 18")
+    assert checkpoint.training["train_samples"] == 18
     assert summed_logits(checkpoint.build(), direct_coding(torch.zeros(1, 1, 28, 28), 2)).shape == (1, 10)
     assert out.stat().st_size < 300_000
 
