@@ -13,11 +13,12 @@ from snncompile.capture.diagnose import reason, refuse_memories
 from snncompile.capture.driver import Driver, Inputs, Layout, run
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
-from snncompile.capture.fold import check_replay, fold, normalise, reduce, replay
+from snncompile.capture.fold import fold, normalise
 from snncompile.capture.partial_writes import refuse_partial_writes
 from snncompile.capture.population import Population
 from snncompile.capture.pristine import as_module, is_half, precision
 from snncompile.capture.recognise import recognise
+from snncompile.capture.replay import check_replay, fixed_values, reduce, replay
 from snncompile.capture.roll import Rolled, execute_rolled, roll
 from snncompile.capture.trace import trace
 from snncompile.capture.unmerge import unmerge
@@ -182,8 +183,9 @@ def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Found:
     generator = torch.Generator().manual_seed(1)
     other = tuple((torch.rand(x.shape, generator=generator) * 2 - 0.5).to(x.dtype) for x in xs)
     try:
-        values = check_replay(flat, driver.frames(xs), run(model, driver, xs), "the input it was recorded on")
-        check_replay(flat, driver.frames(other), run(model, driver, other), "another input")
+        fixed = fixed_values(flat)
+        values = check_replay(flat, driver.frames(xs), run(model, driver, xs), "the input it was recorded on", fixed)
+        check_replay(flat, driver.frames(other), run(model, driver, other), "another input", fixed)
     except CompileError as e:
         raise reason(model, driver, other, e) from e
     folded, constants = fold(flat, values)

@@ -37,6 +37,7 @@ class Builder:
         self.inputs = dict(zip(rolled.inputs, inputs.items(), strict=True))
         self.ops: dict[str, Op] = {}
         self.refs: dict[str, str] = {}
+        self.shapes: dict[str, Shape] = {}
         self.owner = {node: p for p in populations for node in p.ports}
         self.neuron_names: dict[str, str] = {}
         for p in populations:
@@ -269,8 +270,11 @@ class Builder:
 
     def _shape_of(self, ref: str) -> Shape:
         """The IR shape of an emitted value."""
-        op = self.ops[ref.partition(".")[0]]
-        return op.size if isinstance(op, (Input, Delay)) else op.infer(*(self._shape_of(r) for r in op.inputs))
+        name = ref.partition(".")[0]
+        if name not in self.shapes:
+            op = self.ops[name]
+            self.shapes[name] = op.size if isinstance(op, (Input, Delay)) else op.infer(*(self._shape_of(r) for r in op.inputs))
+        return self.shapes[name]
 
     def _add(self, op: Op) -> str:
         self.ops[op.name] = op

@@ -1,8 +1,7 @@
-"""Replay a trace: execute it once more as pure functions, fold what does not depend on the input, note every shape.
+"""Bring a trace to its essentials: in-place operations become functional, what does not depend on the input is folded, shapes are noted.
 
-In-place operations become their functional twins. The replayed outputs must equal the model's own, on the traced input and
-on another one: a difference means that the trace does not stand for the network (an update through a view, randomness, a
-decision taken on values).
+The replayed outputs (``replay.check_replay``) must equal the model's own, on the traced input and on another one: a difference means
+that the trace does not stand for the network (an update through a view, randomness, a decision taken on values).
 """
 
 from __future__ import annotations
@@ -14,22 +13,16 @@ from typing import Any
 
 import torch
 
-from snncompile.capture.driver import Inputs
+from snncompile.capture.replay import SHAPE_ONLY, Values
 from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves
 from snncompile.errors import Diagnostic, fail
 
-SHAPE_ONLY = {
-    "zeros_like.default": torch.zeros_like, "ones_like.default": torch.ones_like, "full_like.default": torch.full_like,
-    "new_zeros.default": None, "new_ones.default": None, "new_full.default": None, "empty_like.default": torch.zeros_like,
-    "new_empty.default": None, "empty.memory_format": None,
-}  # fmt: skip
 RANDOM = ("bernoulli", "rand", "normal", "dropout", "uniform", "multinomial", "exponential_", "poisson")
 IDENTITY = {
     "clone.default", "detach.default", "alias.default", "lift_fresh.default", "lift_fresh_copy.default", "contiguous.default",
     "_to_copy.default", "to.dtype", "detach_.default",
 }  # fmt: skip
 SAME_ELEMENTS = {"expand.default", "expand_as.default", "view.default", "reshape.default", "_unsafe_view.default"}
-Values = dict[str, Any]
 
 
 def functional(raw: Raw) -> tuple[str, Callable[..., Any]]:
@@ -82,54 +75,6 @@ def _settle(raw: Raw) -> None:
     else:
         draw = raw.function
         raw.function = lambda *args, **kwargs: torch.full_like(draw(*args, **kwargs), 0.5)
-
-
-def replay(trace: Trace, inputs: list[Inputs]) -> Values:
-    """Execute every node on the inputs of every call; returns all values by name."""
-    values: Values = {
-        name: x for names, given in zip(trace.inputs, inputs, strict=True) for name, x in zip(names, given, strict=True)
-    }  # fmt: skip
-    with torch.no_grad():
-        for raw in trace.nodes.values():
-            if raw.op != "input":
-                values[raw.name] = execute(raw, values)
-    return values
-
-
-def execute(raw: Raw, values: Mapping[str, Any]) -> Any:
-    """The value of one node."""
-
-    def value(leaf: Any) -> Any:
-        return values[leaf.name] if isinstance(leaf, Ref) else leaf
-
-    args = replace_leaves(raw.args, value)
-    kwargs = {k: replace_leaves(v, value) for k, v in raw.kwargs.items()}
-    return raw.function(*args, **kwargs)
-
-
-def check_replay(trace: Trace, inputs: list[Inputs], expected: list[torch.Tensor], what: str) -> Values:
-    """Replay a per-step trace and compare with the model's own outputs ``expected[k]``, (T, ...) or reduced; returns all values."""
-    values = replay(trace, inputs)
-    for k, theirs in enumerate(expected):
-        mine = torch.stack([values[names[k]].float() for names in trace.outputs])
-        kind = trace.reduced[k] if trace.reduced else ""
-        mine = reduce(mine, kind)
-        if mine.numel() != theirs.numel() or not torch.allclose(
-            mine.reshape(theirs.shape), theirs.float(), rtol=1e-4, atol=1e-5, equal_nan=True
-        ):
-            raise fail(
-                "SNN117",
-                f"the recorded operations do not reproduce the network's own output on {what}",
-                loc=trace.nodes[trace.outputs[-1][k]].loc,
-                notes=["either it updates a tensor through a view, or it decides in Python on the values of tensors"],
-                help="write such updates out of place, and branches on tensors with torch.where",
-            )
-    return values
-
-
-def reduce(y: Any, kind: str, axis: int = 0) -> Any:
-    """A network's readout over time: ``mean``, ``sum``, or none."""
-    return y.mean(axis) if kind == "mean" else y.sum(axis) if kind == "sum" else y
 
 
 FIRST_OF_TUPLE = (

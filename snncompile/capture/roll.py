@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from snncompile.capture.driver import Inputs
-from snncompile.capture.fold import Values, execute
+from snncompile.capture.replay import Values, execute, last_readers, replay
 from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves, walk
 from snncompile.errors import fail
 
@@ -79,7 +79,7 @@ def roll(trace: Trace, folded: Trace, constants: Values, values: Values) -> Roll
         matcher.constants_of_early_step(t, trace, constants)
     rolled = matcher.build(folded, count, values)
     rolled.initial = _initial_values(rolled, trace, constants, values, body)
-    return live(_confirm(rolled, folded, values, matcher.pairs))
+    return live(_confirm(rolled, trace, folded, constants, values, matcher.pairs))
 
 
 def live(rolled: Rolled) -> Rolled:
@@ -263,7 +263,7 @@ class _Matcher:
 def equal(x: Any, y: Any) -> bool:
     """Whether two constants are the same, bit for bit."""
     if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor):
-        return isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor) and x.shape == y.shape and torch.equal(x, y)
+        return x is y or (isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor) and x.shape == y.shape and torch.equal(x, y))
     return bool(x == y)
 
 
@@ -320,13 +320,23 @@ def _initial_values(rolled: Rolled, trace: Trace, constants: Values, values: Val
     for raw in rolled.nodes.values():
         for leaf in _leaves(raw):
             if isinstance(leaf, Prev):
-                found.setdefault(leaf.name, torch.zeros_like(values[leaf.name]))
+                found.setdefault(leaf.name, _zeros(values[leaf.name]))
     return found
 
 
-def execute_rolled(rolled: Rolled, xs: list[Inputs], keep: Collection[str] | None = None) -> list[Values]:
-    """Run the rolled loop in torch on one sample, ``xs[t]`` by input: the values of every step, of all nodes or of those to ``keep``."""
-    reach = max((leaf.delay for raw in rolled.nodes.values() for leaf in _leaves(raw) if isinstance(leaf, Prev)), default=1)
+def _zeros(value: torch.Tensor) -> torch.Tensor:
+    """Zeros of the shape and dtype of a value, of which no more may be known."""
+    return torch.zeros(value.shape, dtype=value.dtype)
+
+
+def execute_rolled(rolled: Rolled, xs: list[Inputs], keep: Collection[str]) -> list[Values]:
+    """Run the rolled loop in torch on one sample, ``xs[t]`` by input: the values of every step of the nodes to ``keep``.
+
+    Other values are held until their last reader, in this step or a later one.
+    """
+    read = {(leaf.name, leaf.delay) for raw in rolled.nodes.values() for leaf in _leaves(raw) if isinstance(leaf, Prev)}
+    past, reach = {name for name, _ in read}, max((delay for _, delay in read), default=1)
+    last = last_readers(rolled.nodes.values(), {*past, *keep})
     history: list[Values] = []
     kept: list[Values] = []
     with torch.no_grad():
@@ -334,8 +344,10 @@ def execute_rolled(rolled: Rolled, xs: list[Inputs], keep: Collection[str] | Non
             now: Values = dict(zip(rolled.inputs, x, strict=True))
             for raw in rolled.nodes.values():
                 now[raw.name] = execute_at(rolled, raw, now, history, t)
-            history.append(now)
-            kept.append(now if keep is None else {name: now[name] for name in keep})
+                for name in last.get(raw.name, ()):
+                    del now[name]
+            history.append({name: now[name] for name in past})
+            kept.append({name: now[name] for name in keep})
             if t >= reach:
                 history[t - reach] = {}
     return kept
@@ -353,25 +365,25 @@ def execute_at(rolled: Rolled, raw: Raw, now: Mapping[str, Any], history: list[V
     return execute(ready, now)
 
 
-def _confirm(rolled: Rolled, folded: Trace, values: Values, pairs: dict[int, list[tuple[Raw, Raw]]]) -> Rolled:
+def _confirm(
+    rolled: Rolled, trace: Trace, folded: Trace, constants: Values, values: Values, pairs: dict[int, list[tuple[Raw, Raw]]]
+) -> Rolled:
     """Run the rolled loop against the trace; if only the first step differs, retime what step 0 leaves out, and try again."""
     xs = [tuple(values[name] for name in names) for names in folded.inputs]
+    states = [
+        (t, mine.name, theirs.name)
+        for t, matched in pairs.items()
+        for mine, theirs in matched
+        if mine.name in rolled.initial and isinstance(values[theirs.name], torch.Tensor)
+    ]
+    outputs = [(t, k, theirs) for t, names in enumerate(folded.outputs) for k, theirs in enumerate(names)]
+    recorded = replay(trace, xs, constants, [name for _, _, name in (*states, *outputs)])
     for candidate in (rolled, retime(rolled, values)):
         if candidate is None:
             break
-        history = execute_rolled(candidate, xs)
-        outputs_agree = all(
-            torch.allclose(history[t][mine].float(), values[theirs].float(), rtol=1e-4, atol=1e-5)
-            for t, names in enumerate(folded.outputs)
-            for mine, theirs in zip(candidate.outputs, names, strict=True)
-        )
-        states_agree = all(
-            torch.allclose(history[t][mine.name].float(), values[theirs.name].float(), rtol=1e-4, atol=1e-5)
-            for t, matched in pairs.items()
-            for mine, theirs in matched
-            if mine.name in rolled.initial and isinstance(values[theirs.name], torch.Tensor)
-        )
-        if outputs_agree and states_agree:
+        history = execute_rolled(candidate, xs, {*candidate.outputs, *(name for _, name, _ in states)})
+        claims = [*((t, candidate.outputs[k], theirs) for t, k, theirs in outputs), *states]
+        if all(torch.allclose(history[t][mine].float(), recorded[theirs].float(), rtol=1e-4, atol=1e-5) for t, mine, theirs in claims):
             return candidate
     raise fail(
         "SNN119",
@@ -411,7 +423,7 @@ def retime(rolled: Rolled, values: Values) -> Rolled | None:
     if any(r in cone and r not in frontier for raw in rolled.nodes.values() if raw.name not in cone for r in raw.refs):
         return None
     initial = dict(rolled.initial)
-    initial.update({name: torch.zeros_like(values[name]) for name in frontier})
+    initial.update({name: _zeros(values[name]) for name in frontier})
 
     def earlier(leaf: Any) -> Any:
         return (Ref(leaf.name) if leaf.delay == 1 else Prev(leaf.name, leaf.delay - 1)) if isinstance(leaf, Prev) else leaf

@@ -19,9 +19,10 @@ from snncompile.capture.convention import detect
 from snncompile.capture.driver import Driver, Inputs, Layout
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import POINTWISE, Expressions, base, leads
-from snncompile.capture.fold import fold, normalise, replay
+from snncompile.capture.fold import fold, normalise
 from snncompile.capture.pristine import as_module, pristine
 from snncompile.capture.recognise import recognise
+from snncompile.capture.replay import replay
 from snncompile.capture.roll import Prev, Rolled, roll
 from snncompile.capture.trace import Ref, trace, walk
 from snncompile.capture.unmerge import unmerge

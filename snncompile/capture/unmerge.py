@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from snncompile.capture.fold import Values
+from snncompile.capture.replay import Values
 from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves, walk
 from snncompile.errors import CompileError, fail
 
