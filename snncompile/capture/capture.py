@@ -18,9 +18,9 @@ from snncompile.capture.partial_writes import refuse_partial_writes
 from snncompile.capture.population import Population
 from snncompile.capture.pristine import as_module, is_half, precision
 from snncompile.capture.recognise import recognise
+from snncompile.capture.record import record
 from snncompile.capture.replay import check_replay, fixed_values, reduce, replay
 from snncompile.capture.roll import Rolled, execute_rolled, roll
-from snncompile.capture.trace import trace
 from snncompile.capture.unmerge import unmerge
 from snncompile.errors import CompileError, Diagnostic, InternalError, fail
 from snncompile.ir.graph import Graph, Shape
@@ -175,7 +175,7 @@ def not_finite(model: torch.nn.Module) -> list[Diagnostic]:
 
 def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Found:
     """Trace, replay on two inputs, fold, roll; also the outputs' reductions over time."""
-    recorded = trace(model, driver, xs)
+    recorded = record(model, driver, xs)
     refuse_partial_writes(recorded)
     flat = normalise(recorded)
     if not flat.per_step:

@@ -22,9 +22,10 @@ from snncompile.capture.expressions import POINTWISE, Expressions, base, leads
 from snncompile.capture.fold import fold, normalise
 from snncompile.capture.pristine import as_module, pristine
 from snncompile.capture.recognise import recognise
+from snncompile.capture.record import record
 from snncompile.capture.replay import replay
 from snncompile.capture.roll import Prev, Rolled, roll
-from snncompile.capture.trace import Ref, trace, walk
+from snncompile.capture.trace import Ref, walk
 from snncompile.capture.unmerge import unmerge
 from snncompile.errors import CompileError, Diagnostic, InternalError, Location
 from snncompile.ir.graph import Graph
@@ -122,7 +123,7 @@ def _rolled(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int, othe
         drawn: list[Diagnostic] = []
         part = tuple(x[:length] for x in xs)
         try:
-            flat = normalise(trace(model, driver, part, decisions), drawn)
+            flat = normalise(record(model, driver, part, decisions), drawn)
             if not flat.per_step:
                 flat = unmerge(flat, replay(flat, driver.calls(part)), driver.time_axis)
             values = replay(flat, driver.frames(part))
