@@ -11,7 +11,7 @@ import operator
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
@@ -58,7 +58,9 @@ def record(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[L
         )  # fmt: skip
     names = [[recorder.name_of(y) for y in ys] for ys in outs]
     if any(name is None for ys in names for name in ys):
-        raise fail("SNN114", "an output of the network does not depend on its input", help="return the output of the last layer from forward")
+        raise fail(
+            "SNN114", "an output of the network does not depend on its input", help="return the output of the last layer from forward"
+        )
     return Trace(recorder.nodes, recorder.inputs, [[name for name in ys if name is not None] for ys in names], driver.per_step)
 
 
@@ -75,8 +77,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.inputs: list[tuple[str, ...]] = []
         self.step = 0
         self.decisions = decisions
-        self._names = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
-        self._constants = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
+        self._names: MutableMapping[torch.Tensor, str] = WeakTensorKeyDictionary()
+        self._constants: MutableMapping[torch.Tensor, torch.Tensor] = WeakTensorKeyDictionary()
         for p in model.parameters():
             self._constants[p] = p.detach()
         self._buffers = {b.data_ptr(): b.detach().clone() for b in model.buffers() if b.numel()}  # a run may update them in place
@@ -86,7 +88,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """PyTorch's hook; ``as_written`` does it where the network brings Dynamo along, whose import would take most of a capture's time."""
+        """PyTorch's hook; ``as_written`` does it where the network brings Dynamo along, whose import takes seconds."""
         return False
 
     def hear(self, call: Inputs) -> None:
@@ -98,8 +100,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def name_of(self, value: torch.Tensor) -> str | None:
         """The node that computed a tensor; None for one from outside the run."""
-        name: str | None = self._names.get(value)
-        return name
+        return self._names.get(value)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation as it is, and note it if it computes tensors."""

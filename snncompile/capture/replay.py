@@ -6,6 +6,7 @@ What does not depend on the input is computed once, however many steps compute i
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -104,12 +105,20 @@ def fixed_values(trace: Trace) -> Values:
         twins[raw.name] = first.setdefault((raw.op, id(raw.function), _key(raw.args, twins), _key(raw.kwargs, twins)), raw.name)
         reading.setdefault(place, set()).update(twins[r] for r in raw.refs)
     needed.update(name for place in varying for name in reading.get(place, ()))
-    nodes = [raw for raw in trace.nodes.values() if twins.get(raw.name) == raw.name]
+
+    def to_twin(leaf: Any) -> Any:
+        return Ref(twins[leaf.name]) if isinstance(leaf, Ref) else leaf
+
+    nodes = [
+        replace(raw, args=replace_leaves(raw.args, to_twin), kwargs={k: replace_leaves(v, to_twin) for k, v in raw.kwargs.items()})
+        for raw in trace.nodes.values()
+        if twins.get(raw.name) == raw.name
+    ]
     last = last_readers(nodes, needed)
     values: Values = {}
     with torch.no_grad():
         for raw in nodes:
-            values[raw.name] = execute(raw, {r: values[twins[r]] for r in raw.refs})
+            values[raw.name] = execute(raw, values)
             for name in last.get(raw.name, ()):
                 values[name] = described(values[name])
     return {name: values[twin] for name, twin in twins.items()}
@@ -128,10 +137,8 @@ def _key(value: Any, twins: Mapping[str, str]) -> Hashable:
     return (type(value), repr(value))
 
 
-def check_replay(
-    trace: Trace, inputs: list[Inputs], expected: list[torch.Tensor], what: str, constants: Values | None = None
-) -> Values:
-    """Replay a per-step trace and compare with the model's own outputs ``expected[k]``, (T, ...) or reduced; returns ``replay``'s values."""
+def check_replay(trace: Trace, inputs: list[Inputs], expected: list[torch.Tensor], what: str, constants: Values | None = None) -> Values:
+    """Replay a per-step trace and compare with the model's own outputs ``expected[k]``, (T, ...) or reduced; returns all values."""
     values = replay(trace, inputs, constants)
     for k, theirs in enumerate(expected):
         mine = torch.stack([values[names[k]].float() for names in trace.outputs])
