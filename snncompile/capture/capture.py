@@ -164,9 +164,17 @@ def sample_inputs(model: torch.nn.Module, inputs: Mapping[str, Shape], steps: in
 
 
 def not_finite(model: torch.nn.Module) -> list[Diagnostic]:
-    """Weights that are no numbers, which would spoil every comparison; what waits for its calibration says so itself when it is run."""
+    """Weights that are no numbers, and variances below 0, of which there is no root: they would spoil every comparison.
+
+    What waits for its calibration says so itself when it is run.
+    """
     waiting = {id(b) for m in model.modules() if getattr(m, "calibrated", True) is False for b in m.buffers(recurse=False)}
-    return [
+    negative = [
+        Diagnostic("SNN125", f"'{name}' holds a negative variance, {float(value.min()):g}", help="the checkpoint is damaged")
+        for name, value in model.named_buffers()
+        if name.endswith(("running_var", "run_var")) and bool((value < 0).any())
+    ]
+    return negative + [
         Diagnostic("SNN125", f"'{name}' holds NaN or infinity", help="the training diverged, or the checkpoint is damaged")
         for name, value in (*model.named_parameters(), *model.named_buffers())
         if id(value) not in waiting and value.is_floating_point() and not torch.isfinite(value).all()

@@ -99,6 +99,7 @@ class Expressions:
     fired: set[str] = field(default_factory=set)
     masks: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
+    deaf: set[str] = field(default_factory=set)
     _memo: dict[str, Expr | None] = field(default_factory=dict)
 
     def rank(self, name: str) -> int:
@@ -364,6 +365,7 @@ class Expressions:
         minus = number(-1.0, rank)
         d = x + y.scaled(minus)
         if d.constant is not None:
+            self.deaf.add(raw.name)
             return None
         sign = self._state_sign(d)
         if sign < 0 and not graded:  # keep the membrane's coefficient positive: H(-d) is the complement of H'(d)

@@ -13,6 +13,11 @@ from snncompile.capture.roll import Rolled
 from snncompile.errors import CompileError, fail
 from snncompile.ir.neuron import Reset
 
+DEAF = (
+    "what it compares with its threshold is a constant, because a factor of the membrane is 0 at every step and channel (such as"
+    " Mem-BN's k = a + b * gamma / sd)"
+)
+
 
 def recognise(rolled: Rolled, ex: Expressions, refused: dict[str, CompileError] | None = None) -> list[Population]:
     """Find every population of the step graph, in execution order; raises CompileError where one has no normal form.
@@ -36,7 +41,7 @@ def recognise(rolled: Rolled, ex: Expressions, refused: dict[str, CompileError] 
         expression = ex.of(name)
         threshold = ex.thresholds.get(name)
         if expression is None:
-            refuse(name, "its argument is not affine in the state and the currents")
+            refuse(name, DEAF if name in ex.deaf else "its argument is not affine in the state and the currents")
             continue
         if threshold is None:
             continue

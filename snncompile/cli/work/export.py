@@ -150,6 +150,7 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
         loaded, target=request.target, calibration=samples.x if len(samples) else None, input_range=known, readout=readout,
         options=request.quantiser, progress=progress.phase,
     )  # fmt: skip
+    models.warn_of_circumstances(compiled.decisions)
     measured = data or models.random_data(compiled.source_graph)
     check_labels(measured, _outputs(compiled.float_graph))
     learning = None

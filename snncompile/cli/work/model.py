@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from snncompile import pipeline
+from snncompile.capture.circumstances import LENGTH, MODE, STATISTICS
 from snncompile.capture.load import LoadedGraph, LoadedModel
 from snncompile.cli import show
 from snncompile.cli.data import Data, check_range, load_data
 from snncompile.cli.progress import Progress as Steps
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.linear_ops import Input
+from snncompile.ledger import Decision
 from snncompile.pipeline import Compiled, Progress, Readout, random_input
 from snncompile.quantize import Options
 from snncompile.verify import Original
@@ -95,6 +97,13 @@ def compile_loaded(
     )  # fmt: skip
 
 
+def warn_of_circumstances(decisions: Iterable[Decision]) -> None:
+    """Say what the network was handed over with that a user may not have meant; the ledger has it too."""
+    for d in decisions:
+        if d.what in (MODE, LENGTH, STATISTICS):
+            show.warn(f"{d.what}: {d.value}; {d.why}")
+
+
 def original(compiled: Compiled, loaded: Loaded, x: Array, progress: Steps) -> Original:
     """Run the network that the program is judged against."""
     imported = isinstance(loaded, LoadedGraph)
@@ -115,5 +124,5 @@ def facts(loaded: Loaded) -> dict[str, Any]:
 
 __all__ = [
     "CALIBRATION_SAMPLES", "NO_DATA", "choose_range", "compile_loaded", "facts", "original", "random_data", "sibling_data", "usable_data",
-    "users_output_to_stderr",
+    "users_output_to_stderr", "warn_of_circumstances",
 ]  # fmt: skip

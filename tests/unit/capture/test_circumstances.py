@@ -99,3 +99,35 @@ def test_a_channel_whose_batch_norm_gives_it_another_factor_keeps_its_dynamics(k
     program = Program(graph=made.result.graph, schedule=made.schedule, populations=made.result.populations)
     found = verify(program, {"x": x}, original=pipeline.original(made, net, x), backends=())
     assert found.ok, [str(f) for f in found.failures]
+
+
+def every_k(value):
+    """A network whose first membrane batch norms multiply by ``value`` at every step and channel."""
+    net = network()
+    neuron = next(module for module in net.modules() if isinstance(module, HDLIF))
+    with torch.no_grad():
+        for t, bn in enumerate(neuron.bn):
+            a, b = torch.sigmoid(neuron.mem_ratio[t]), torch.sigmoid(neuron.bn_ratio[t])
+            bn.weight.copy_((value - a) / b * torch.sqrt(bn.running_var + bn.eps))
+    return net
+
+
+def test_a_k_that_leaves_nothing_to_compare_with_the_threshold_is_named():
+    with pytest.raises(CompileError, match=r"a factor of the membrane is 0 at every step and channel \(such as Mem-BN's k") as caught:
+        compiled(every_k(0.0))
+    assert caught.value.code == "SNN120"
+    assert "hdlif.py" in str(caught.value)
+
+
+def test_a_k_beyond_the_chips_leaks_is_named_with_its_limit():
+    with pytest.raises(CompileError, match=r"leak 5e\+06 lies outside") as caught:
+        compiled(every_k(1e7))
+    assert caught.value.code == "SNN303"
+
+
+def test_a_negative_variance_is_named():
+    net = network()
+    next(m for m in net.modules() if isinstance(m, HDLIF)).bn[1].running_var[2] = -0.5
+    with pytest.raises(CompileError, match=r"running_var' holds a negative variance, -0\.5") as caught:
+        compiled(net)
+    assert caught.value.code == "SNN125"
