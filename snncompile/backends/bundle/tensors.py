@@ -1,6 +1,6 @@
 """Tensors as ``.npy`` files in the fewest bytes that lose nothing.
 
-Whole numbers take the smallest integer type that holds them, floats take float32 where that is the same number. Two kinds of arrays are
+Whole numbers take the smallest integer type that holds them, floats take float32 where that is the same number. Three kinds of arrays are
 packed where that takes fewer bytes. A packed file is a plain ``.npy`` too, one record.
 
 *Levels*: at least 64 whole numbers with at most 2, 4 or 16 equidistant levels, in 1, 2 or 4 bits a value. The record
@@ -15,6 +15,12 @@ The record
     columns (a number each, [..., K])   index (u1 each, [H, W])
 
 means ``columns[..., index]``; columns are in the order in which they first occur.
+
+*Runs*: an array [..., n * r] along whose last axis every value stands r times, such as a linear layer behind a global average. The record
+
+    values (a number each, [..., n])   run (<i4)
+
+means ``numpy.repeat(values, run, axis=-1)``.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ from snncompile.numerics import few_levels
 INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
 SMALLEST_PACKED = 64
 LARGEST = 1 << 33
-PLACES = ("columns", "index")
+PLACES, RUNS = ("columns", "index"), ("values", "run")
 
 
 def shrink(array: Array) -> Array:
@@ -123,8 +129,34 @@ def unpack_places(record: Array) -> Array:
     return array
 
 
+def pack_runs(array: Array) -> Array | None:
+    """One record with every value of the last axis once instead of as often as it stands side by side, or None if that is once."""
+    if array.ndim < 1 or array.dtype.kind not in "iuf" or not array.size:
+        return None
+    small = np.ascontiguousarray(shrink(array)).reshape(array.shape)
+    bits = small.view(f"u{small.itemsize}").reshape(-1, array.shape[-1])
+    changes = np.flatnonzero((bits[:, 1:] != bits[:, :-1]).any(axis=0)) + 1
+    run = math.gcd(array.shape[-1], *(int(k) for k in changes))
+    if run == 1:
+        return None
+    values = small[..., ::run]
+    record = np.zeros((), dtype=[("values", small.dtype.str, values.shape), ("run", "<i4")])
+    record["values"], record["run"] = values, run
+    return record if record.nbytes < small.nbytes else None
+
+
+def unpack_runs(record: Array) -> Array:
+    """The array in a record of runs; raises ValueError if it contradicts itself."""
+    values, run = np.asarray(record["values"]), np.asarray(record["run"])
+    if record.shape != () or values.ndim < 1 or values.dtype.kind not in "iuf" or run.dtype != np.int32 or run.shape != ():
+        raise ValueError("its values or its run are of an unknown kind")
+    if int(run) < 1 or values.size * int(run) > LARGEST:
+        raise ValueError(f"it claims {values.shape} values, {int(run)} times each")
+    return np.repeat(values, int(run), axis=-1)
+
+
 def save(path: Path, array: Array) -> str:
-    """Write an array and say how: ``packed 2 bit``, ``9 columns of int32``, ``int8``."""
+    """Write an array and say how: ``packed 2 bit``, ``9 columns of int32``, ``runs of 16 int8``, ``int8``."""
     whole, how = np.ascontiguousarray(shrink(array)).reshape(array.shape), str(shrink(array).dtype)
     packed = pack(array)
     if packed is not None:
@@ -132,6 +164,9 @@ def save(path: Path, array: Array) -> str:
     places = pack_places(array)
     if places is not None and places.nbytes < whole.nbytes:
         whole, how = places, f"{places['columns'].shape[-1]} columns of {places['columns'].dtype}"
+    runs = pack_runs(array)
+    if runs is not None and runs.nbytes < whole.nbytes:
+        whole, how = runs, f"runs of {int(runs['run'])} {runs['values'].dtype}"
     np.save(path, whole, allow_pickle=False)
     return how
 
@@ -141,7 +176,7 @@ def load(path: Path) -> Array:
     array: Array = np.load(path, allow_pickle=False)
     if array.dtype.names is None:
         return array
-    return unpack_places(array) if array.dtype.names == PLACES else unpack(array)
+    return {PLACES: unpack_places, RUNS: unpack_runs}.get(array.dtype.names, unpack)(array)
 
 
 class Folder:
@@ -178,4 +213,4 @@ class Folder:
         return f"{name}.npy"
 
 
-__all__ = ["Folder", "load", "pack", "pack_places", "save", "shrink", "unpack", "unpack_places"]
+__all__ = ["Folder", "load", "pack", "pack_places", "pack_runs", "save", "shrink", "unpack", "unpack_places", "unpack_runs"]

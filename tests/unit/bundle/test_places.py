@@ -54,6 +54,27 @@ def test_a_bias_with_borders_takes_its_nine_columns(tmp_path, dtype):
     assert tensors.load(tmp_path / "bias.npy").astype(dtype).tobytes() == array.tobytes()
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(2, 30), st.lists(st.integers(1, 4), max_size=2), st.integers(0, 2**32 - 1), st.booleans())
+def test_runs_come_back(count, run, lead, seed, real):
+    values = np.random.default_rng(seed).integers(-(2**40), 2**40, (*lead, count)).astype(float if real else np.int64)
+    array = np.repeat(values, run, axis=-1)
+    packed = tensors.pack_runs(array)
+    if packed is not None:  # where a few bytes of a record are worth it
+        assert int(packed["run"]) % run == 0
+        assert tensors.unpack_runs(packed).astype(array.dtype).tobytes() == array.tobytes()
+        assert real or np.array_equal(guest_module("packed").unpack(packed), array)
+
+
+def test_a_linear_layer_behind_a_global_average_takes_each_weight_once(tmp_path):
+    weight = np.random.default_rng(0).integers(-128, 128, (10, 512)).repeat(16, axis=1)
+    assert tensors.save(tmp_path / "w.npy", weight) == "runs of 16 int8"
+    assert (tmp_path / "w.npy").stat().st_size <= 10 * 512 + 256
+    np.testing.assert_array_equal(tensors.load(tmp_path / "w.npy"), weight)
+    weight[3, 100] ^= 1
+    assert tensors.save(tmp_path / "w.npy", weight) == "int8"
+
+
 def test_negative_zeros_and_missing_values_are_kept(tmp_path):
     array = np.array([[-0.0, 0.0, np.nan]])[..., np.arange(1200).reshape(30, 40) % 3]
     assert tensors.save(tmp_path / "a.npy", array) == "3 columns of float32"
@@ -103,6 +124,9 @@ MALFORMED = [
     (record(np.zeros((1 << 20, 1), np.int8), np.zeros((128, 128), np.uint8)), r"1048576.* 128"),
     (np.zeros((), dtype=[("index", "u1"), ("columns", "i4")]), "unknown"),
     (np.zeros(2, dtype=[("columns", "i4", (9,)), ("index", "u1", (2, 2))]), "unknown"),
+    (np.zeros((), dtype=[("values", "i4", (9,)), ("run", "<i4")]), "9.* 0 times"),
+    (np.zeros((), dtype=[("values", "i4", (9,)), ("run", "<i8")]), "unknown"),
+    (np.zeros((), dtype=[("values", "i4"), ("run", "<i4")]), "unknown"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 levels   (bits, shape, offset, step, codes): offset + step * code, codes of 1, 2 or 4 bits, lowest bits first
 places   (columns, index): columns[..., index], every different column over the places [H, W] once
+runs     (values, run): every value of the last axis, run times each
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ def unpack(record: np.ndarray) -> np.ndarray:
         return _places(np.asarray(record["columns"]), np.asarray(record["index"]))
     if record.shape == () and names == ("bits", "shape", "offset", "step", "codes"):
         return _levels(record)
+    if record.shape == () and names == ("values", "run"):
+        return _runs(np.asarray(record["values"]), np.asarray(record["run"]))
     raise ValueError("holds unknown records")
 
 
@@ -43,3 +46,11 @@ def _places(columns: np.ndarray, index: np.ndarray) -> np.ndarray:
         raise ValueError(f"names column {int(index.max(initial=0))} of {columns.shape[-1]}")
     unpacked: np.ndarray = columns[..., index]
     return unpacked
+
+
+def _runs(values: np.ndarray, run: np.ndarray) -> np.ndarray:
+    if values.ndim < 1 or values.dtype.kind not in "iu" or run.dtype != np.int32 or run.shape != ():
+        raise ValueError("holds values or a run of an unknown kind")
+    if int(run) < 1 or values.size * int(run) > LARGEST:
+        raise ValueError(f"cannot hold {values.shape} values, {int(run)} times each")
+    return np.repeat(values, int(run), axis=-1)
