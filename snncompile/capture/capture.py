@@ -17,6 +17,7 @@ from snncompile.capture.fold import fold, normalise
 from snncompile.capture.partial_writes import refuse_partial_writes
 from snncompile.capture.population import Population
 from snncompile.capture.pristine import as_module, is_half, precision
+from snncompile.capture.program import ProgramPopulation
 from snncompile.capture.recognise import recognise
 from snncompile.capture.record import record
 from snncompile.capture.replay import check_replay, fixed_values, reduce, replay
@@ -43,7 +44,7 @@ class Captured:
     graph: Graph
     driver: Driver
     rolled: Rolled
-    populations: tuple[Population, ...]
+    populations: tuple[Population | ProgramPopulation, ...]
     neuron_names: dict[str, str]
     inputs: tuple[str, ...] = ("x",)
     decisions: tuple[Decision, ...] = ()
@@ -93,7 +94,9 @@ def _capture(model: torch.nn.Module, input_shape: InputShape, steps: int, layout
     if unused:
         raise fail("SNN114", f"no output of the network depends on its input {unused[0]!r}", help="leave it out of the network")
     driver = replace(driver, reduced=reduced)
-    return Captured(graph, driver, rolled, tuple(populations), dict(builder.neuron_names), tuple(inputs), _decisions(model, driver))
+    return Captured(
+        graph, driver, rolled, (*populations, *builder.programs), dict(builder.neuron_names), tuple(inputs), _decisions(model, driver)
+    )
 
 
 def named_inputs(model: torch.nn.Module, input_shape: InputShape) -> dict[str, Shape]:

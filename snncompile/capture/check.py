@@ -18,6 +18,7 @@ from snncompile.errors import fail
 from snncompile.ir.graph import Array
 from snncompile.ir.interpret import interpret
 from snncompile.ir.neuron import Neuron
+from snncompile.ir.program import NeuronProgram
 
 TOLERANCE = 1e-5
 Model = torch.nn.Module | Callable[..., Any]
@@ -49,18 +50,22 @@ def check_capture(captured: Captured, model: Model, x: Samples) -> CaptureRecord
     values = observe(captured, x)
     payloads = {ref: v for ref, v in values.items() if "." not in ref}
     mine = interpret(
-        graph, x, record=[*values, *(f"{n.name}.{port}" for n in graph.of(Neuron) for port in ("m", "threshold"))], overrides=payloads
+        graph,
+        x,
+        record=[*values, *(f"{n.name}.{port}" for n in graph.of(Neuron, NeuronProgram) for port in ("m", "threshold"))],
+        overrides=payloads,
     )
     worst, spikes, differing, ties = 0.0, 0, 0, 0
     for ref, theirs in values.items():
         n = graph.node(ref)
-        assert isinstance(n, Neuron)
+        assert isinstance(n, (Neuron, NeuronProgram))
         m, theta = mine[f"{n.name}.m"], mine[f"{n.name}.threshold"]
         scale = float(max(np.abs(m).max(initial=0), np.abs(theta).max(initial=0), 1e-30))
         near = np.abs(m - theta) <= TOLERANCE * scale
-        if n.grid:  # what rounding decides
-            level = (m - theta) / n.grid
-            near = np.abs(level - np.floor(level) - 0.5) <= TOLERANCE * scale / n.grid
+        grid = n.grid if isinstance(n, Neuron) else 0.0
+        if grid:  # what rounding decides
+            level = (m - theta) / grid
+            near = np.abs(level - np.floor(level) - 0.5) <= TOLERANCE * scale / grid
         elif n.max_spikes > 1:  # any multiple of the threshold
             near = np.abs(m - np.rint(m / theta) * theta) <= TOLERANCE * scale
         apart = mine[ref] - theirs
@@ -69,8 +74,8 @@ def check_capture(captured: Captured, model: Model, x: Samples) -> CaptureRecord
             differing += int(np.count_nonzero((apart != 0) & ~near))
             ties += int(np.count_nonzero((apart != 0) & near))
         else:
-            ties += int(np.count_nonzero((apart != 0) & near)) if n.grid and "." not in ref else 0
-            error = np.abs(np.where(near & (n.spiking or bool(n.grid)), 0.0, apart))
+            ties += int(np.count_nonzero((apart != 0) & near)) if grid and "." not in ref else 0
+            error = np.abs(np.where(near & (n.spiking or bool(grid)), 0.0, apart))
             worst = max(worst, float(error.max(initial=0)) / scale)
     record = CaptureRecord(
         samples=len(next(iter(x.values()))), populations=len(payloads), membrane_error=worst,

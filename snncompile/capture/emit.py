@@ -19,19 +19,28 @@ from snncompile.capture.expressions import Expressions, base, strip
 from snncompile.capture.layers import LAYERS, MOVES, Layer, moved_index
 from snncompile.capture.membrane import filter_population
 from snncompile.capture.population import NotNormal, Population
+from snncompile.capture.program import ProgramPopulation, program_around
+from snncompile.capture.program_writer import NotPointwise
 from snncompile.capture.roll import PerStep, Prev, Rolled
 from snncompile.capture.trace import Raw, Ref
 from snncompile.errors import CompileError, InternalError, fail
 from snncompile.ir.graph import Array, Dialect, Graph, Op, Shape, fresh_name, prune, toposort, validate
 from snncompile.ir.linear_ops import Add, Affine, Delay, Gather, Input
 from snncompile.ir.neuron import Neuron
+from snncompile.ir.program import NeuronProgram
 
 
 class Builder:
     """Builds the graph of one rolled step."""
 
     def __init__(
-        self, rolled: Rolled, ex: Expressions, populations: list[Population], name: str, steps: int, inputs: Mapping[str, Shape]
+        self,
+        rolled: Rolled,
+        ex: Expressions,
+        populations: list[Population | ProgramPopulation],
+        name: str,
+        steps: int,
+        inputs: Mapping[str, Shape],
     ) -> None:
         self.rolled, self.ex, self.name, self.steps = rolled, ex, name, steps
         self.inputs = dict(zip(rolled.inputs, inputs.items(), strict=True))
@@ -43,6 +52,7 @@ class Builder:
         for p in populations:
             self._reserve(p)
         self.pending: list[tuple[str, str]] = []
+        self.programs: list[ProgramPopulation] = []
 
     def build(self, labels: list[str]) -> Graph:
         """The graph whose outputs are the rolled step's outputs, under these labels."""
@@ -139,20 +149,16 @@ class Builder:
 
     # populations ----------------------------------------------------------------------------------------------------
 
-    def _reserve(self, p: Population) -> None:
+    def _reserve(self, p: Population | ProgramPopulation) -> None:
         self.neuron_names[p.node] = self._name(self._wish(self.rolled.nodes[p.node], "neuron"))
 
-    def _port(self, node: str, p: Population) -> str:
+    def _port(self, node: str, p: Population | ProgramPopulation) -> str:
         name = self.neuron_names[p.node]
         if name not in self.ops:
-            raw = self.rolled.nodes[p.node]
-            currents, gain = self._current(raw, p)
-            self.ops[name] = Neuron(
-                name=name, inputs=(currents,), loc=raw.loc, fire=p.fire, reset=p.reset, leak=p.leak, gain=gain, bias=p.bias,
-                theta=p.theta, reset_amount=p.reset_amount, reset_value=p.reset_value, v_init=p.v_init, grid=p.grid, levels=p.levels,
-                max_spikes=p.max_spikes, reset_keep=p.reset_keep, v_min=p.v_min, adapt_decay=p.adapt_decay, adapt_jump=p.adapt_jump,
-                adapt_reset=p.adapt_reset,
-            )  # fmt: skip
+            if isinstance(p, ProgramPopulation):
+                self.ops[name] = self._program(name, p)
+            else:
+                self.ops[name] = self._neuron(name, p)
         port, factor, shift = p.ports[node]
         ref = f"{name}.{port}" if port else name
         if (factor, shift) == (1.0, 0.0):
@@ -166,6 +172,33 @@ class Builder:
                 shift=np.full((1,) * (rank + 1), shift),
             )
         )
+
+    def _neuron(self, name: str, p: Population) -> Neuron:
+        raw = self.rolled.nodes[p.node]
+        currents, gain = self._current(raw, p)
+        return Neuron(
+            name=name, inputs=(currents,), loc=raw.loc, fire=p.fire, reset=p.reset, leak=p.leak, gain=gain, bias=p.bias,
+            theta=p.theta, reset_amount=p.reset_amount, reset_value=p.reset_value, v_init=p.v_init, grid=p.grid, levels=p.levels,
+            max_spikes=p.max_spikes, reset_keep=p.reset_keep, v_min=p.v_min, adapt_decay=p.adapt_decay, adapt_jump=p.adapt_jump,
+            adapt_reset=p.adapt_reset,
+        )  # fmt: skip
+
+    def _program(self, name: str, p: ProgramPopulation) -> NeuronProgram:
+        shape = self.shape(p.node)
+        one, zero = np.ones(1), np.zeros(1)
+        return NeuronProgram(
+            name=name, inputs=tuple(self._spread(self._atom(key), shape) for key in p.currents), loc=self.rolled.nodes[p.node].loc,
+            code=p.code, places=p.places, payload=p.payload, membrane=p.membrane, threshold=p.threshold, following=p.following,
+            initial=p.initial, constants=p.constants, gain=(one,) * len(p.currents), bias=(zero,) * len(p.currents),
+        )  # fmt: skip
+
+    def _spread(self, ref: str, shape: Shape) -> str:
+        """A value as every element of a larger shape reads it."""
+        given = self._shape_of(ref)
+        if given == shape:
+            return ref
+        index = np.arange(prod(given)).reshape((1,) * (len(shape) - len(given)) + given)
+        return self._add(Gather(name=self._name("spread"), inputs=(ref,), index=np.ascontiguousarray(np.broadcast_to(index, shape))))
 
     def _current(self, raw: Raw, p: Population) -> tuple[str, Array]:
         """The input of a population and its gain; different gains become affine maps."""
@@ -191,7 +224,7 @@ class Builder:
         raw = self.rolled.nodes[node]
         expression = self.ex.of(node)
         if expression is None or expression.products:
-            raise self.impossible(raw, f"the operation '{raw.op}' is neither linear nor part of a neuron in normal form")
+            return self._program_value(node)
         if f"prev:{node}" in expression.lin.terms:
             return self._filter(node)
         shape, lin = self.shape(node), expression.lin
@@ -203,6 +236,22 @@ class Builder:
         terms = [self._scaled(raw, self._atom(a), g) for a, g in lin.terms.items()]
         total = self._sum(raw, terms, shape)
         return self._scaled(raw, total, np.ones((1,) * (len(shape) + 1)), lin.const)
+
+    def _program_value(self, node: str) -> str:
+        """A value that no threshold leads to, as what a neuron program sends."""
+        raw = self.rolled.nodes[node]
+        try:
+            p = program_around(node, self.rolled, self.ex)
+        except NotPointwise as e:
+            culprit = self.rolled.nodes.get(e.node, raw)
+            raise self.impossible(
+                culprit, f"the operation '{culprit.op}' is neither linear nor part of a neuron or its program: {e}"
+            ) from None
+        self.ex.settle([*p.ports, *p.inner])
+        self.owner |= dict.fromkeys(p.ports, p)
+        self._reserve(p)
+        self.programs.append(p)
+        return self._port(node, p)
 
     def _filter(self, node: str) -> str:
         try:

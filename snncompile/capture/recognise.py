@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from snncompile.capture import adaptation as adapt
@@ -9,6 +11,8 @@ from snncompile.capture.algebra import Expr
 from snncompile.capture.expressions import THRESHOLDS, Expressions, Threshold, base
 from snncompile.capture.membrane import filter_population, next_of, proportional, stateless, with_state
 from snncompile.capture.population import NotNormal, Population
+from snncompile.capture.program import ProgramPopulation, gates, program_around
+from snncompile.capture.program_writer import NotPointwise
 from snncompile.capture.roll import Rolled
 from snncompile.errors import CompileError, fail
 from snncompile.ir.neuron import Reset
@@ -19,19 +23,28 @@ DEAF = (
 )
 
 
-def recognise(rolled: Rolled, ex: Expressions, refused: dict[str, CompileError] | None = None) -> list[Population]:
-    """Find every population of the step graph, in execution order; raises CompileError where one has no normal form.
+def recognise(rolled: Rolled, ex: Expressions, refused: dict[str, CompileError] | None = None) -> list[Population | ProgramPopulation]:
+    """Find every population of the step graph, in execution order: in normal form, else as a program; raises CompileError else.
 
     A dictionary as ``refused`` takes the errors by node instead, and the node is a value of its own from then on.
     """
-    found: list[Population] = []
+    found: list[Population | ProgramPopulation] = []
 
     def refuse(name: str, reason: str) -> None:
-        error = _refuse(rolled, ex, name, reason)
+        try:
+            keep(_as_programs(name, rolled, ex))
+            return
+        except NotPointwise as e:
+            error = _refuse(rolled, ex, name, reason, e)
         if refused is None:
             raise error from None
         refused[name] = error
         ex.settle([name])
+
+    def keep(populations: Sequence[Population | ProgramPopulation]) -> None:
+        for population in populations:
+            found.append(population)
+            ex.settle([*population.ports, *population.inner])
 
     for name in rolled.nodes:  # every threshold makes itself known, and what only serves another one
         ex.of(name)
@@ -57,15 +70,30 @@ def recognise(rolled: Rolled, ex: Expressions, refused: dict[str, CompileError] 
                 refuse(name, str(e))
                 continue
             populations = again
-        for population in populations:
-            found.append(population)
-            ex.settle([*population.ports, *population.inner])
+        keep(populations)
     return found
 
 
-def _refuse(rolled: Rolled, ex: Expressions, name: str, reason: str) -> CompileError:
+def _as_programs(name: str, rolled: Rolled, ex: Expressions) -> list[Population | ProgramPopulation]:
+    """The programs that a threshold without normal form takes: in front of a neuron that has one then, or all of the neuron."""
+    in_front = gates(name, rolled, ex)
+    before = set(ex.settled)
+    programs: list[Population | ProgramPopulation] = []
+    try:
+        for gate in in_front:
+            programs.append(program_around(gate, rolled, ex))
+            ex.settle([*programs[-1].ports, *programs[-1].inner])
+        if programs and ex.of(name) is not None and name in ex.thresholds:
+            return [*programs, *_around(ex.thresholds[name], rolled, ex)]
+    except (NotNormal, NotPointwise):
+        pass
+    ex.unsettle(before)
+    return [program_around(name, rolled, ex)]
+
+
+def _refuse(rolled: Rolled, ex: Expressions, name: str, reason: str, program: NotPointwise) -> CompileError:
     raw = rolled.nodes[name]
-    culprit = _culprit(rolled, ex, name)
+    culprit = program.node if program.node in rolled.nodes else _culprit(rolled, ex, name)
     notes = (
         [] if culprit is None else [f"the operation in the way is '{rolled.nodes[culprit].op}', {rolled.nodes[culprit].loc or 'somewhere'}"]
     )
@@ -75,6 +103,7 @@ def _refuse(rolled: Rolled, ex: Expressions, name: str, reason: str) -> CompileE
         loc=raw.loc if culprit is None else rolled.nodes[culprit].loc or raw.loc,
         notes=[
             *notes,
+            f"nor is it a neuron program: {program}",
             "normal form: m = leak * v + gain * I + bias, spike where m reaches theta, reset by subtraction, to a value, to theta, or none",
         ],
         help="see docs/neurons.md for the neuron models that can be deployed",

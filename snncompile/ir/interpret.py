@@ -15,6 +15,8 @@ from snncompile.ir.graph import Array, Graph, Op, node_of, port_of
 from snncompile.ir.linear_ops import Add, Affine, AvgPool2d, Conv2d, Delay, Diagonal, Gather, Input, Linear
 from snncompile.ir.max_pool import MaxPool2d, maximum
 from snncompile.ir.neuron import Fire, Neuron, Reset, at_step
+from snncompile.ir.program import NeuronProgram
+from snncompile.ir.program_steps import float_ports, float_step
 
 
 def interpret(
@@ -76,6 +78,8 @@ def _evaluate(
     if isinstance(n, Neuron):
         s, m, v, h = _step(n, args[0], state, t, forced if n.spiking else None)
         return {n.name: s, f"{n.name}.m": m, f"{n.name}.v": v, f"{n.name}.threshold": h}
+    if isinstance(n, NeuronProgram):
+        return float_ports(n, float_step(n, args, state, t, forced if n.spiking else None), args[0].shape)
     return {n.name: evaluate_stateless(n, args, t)}
 
 

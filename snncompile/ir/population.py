@@ -11,9 +11,16 @@ from dataclasses import dataclass
 
 from snncompile.errors import InternalError
 from snncompile.ir.graph import Array, Graph, Op, port_of
-from snncompile.ir.linear_ops import Add, Conv2d, Delay, Diagonal, Gather, Linear
+from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.linear_ops import Add, Conv2d, Delay, Diagonal, Gather, Input, Linear
+from snncompile.ir.neuron import Neuron
+from snncompile.ir.program import IntProgram, NeuronProgram
 
 Synapse = Conv2d | Linear | Diagonal
+FLOAT_POPULATIONS = (Neuron, NeuronProgram)
+INTEGER_POPULATIONS = (IntNeuron, IntProgram)
+IntPopulation = IntNeuron | IntProgram
+FloatPopulation = Neuron | NeuronProgram
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,9 +75,11 @@ def port_at(graph: Graph, synapse: Op) -> Port | str:
         else:
             delays.append(node)
         ref = node.inputs[0]
-    if node.kind not in ("input", "int_input", "neuron", "int_neuron") or port_of(ref):
+    if not isinstance(node, (Input, IntInput, *FLOAT_POPULATIONS, *INTEGER_POPULATIONS)) or port_of(ref):
         return f"'{synapse.name}', which reads '{ref}' ({node.kind}), not a payload"
     return Port(synapse=synapse, gather=gather, delays=tuple(reversed(delays)), source=node)
 
 
-__all__ = ["Port", "Synapse", "port_at", "ports", "synapses_of"]
+__all__ = [
+    "FLOAT_POPULATIONS", "INTEGER_POPULATIONS", "FloatPopulation", "IntPopulation", "Port", "Synapse", "port_at", "ports", "synapses_of",
+]  # fmt: skip

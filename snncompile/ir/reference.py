@@ -17,6 +17,8 @@ from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Add, Conv2d, Delay, Diagonal, Gather, Linear
 from snncompile.ir.neuron import Reset, at_step
+from snncompile.ir.program import IntProgram
+from snncompile.ir.program_steps import integer_step
 
 State = dict[str, Array]
 
@@ -56,7 +58,7 @@ def run(
 
 def references(graph: Graph) -> list[str]:
     """Every population's payload, membrane before and after the reset."""
-    return [ref for n in graph.of(IntNeuron) for ref in (n.name, f"{n.name}.m", f"{n.name}.v")]
+    return [ref for n in graph.of(IntNeuron, IntProgram) for ref in (n.name, f"{n.name}.m", f"{n.name}.v")]
 
 
 def quantise_input(op: IntInput, x: Array) -> Array:
@@ -77,8 +79,8 @@ def step(graph: Graph, payloads: Mapping[str, Array], state: State, t: int) -> d
             env[n.name] = payloads[n.name]
         elif isinstance(n, Delay):
             env[n.name] = state[n.name] if n.name in state else np.broadcast_to(n.initial, (_batch(payloads), *n.size)).astype(np.int64)
-        elif isinstance(n, IntNeuron):
-            env[n.name], env[f"{n.name}.m"], env[f"{n.name}.v"] = neuron_step(n, [env[r] for r in n.inputs], state, t, limits(graph))
+        elif isinstance(n, (IntNeuron, IntProgram)):
+            env |= population_step(n, [env[r] for r in n.inputs], state, t, limits(graph))
         else:
             env[n.name] = _reuse_or_evaluate(n, [env[r] for r in n.inputs], state, limits(graph))
     for d in graph.of(Delay):
@@ -90,6 +92,15 @@ def limits(graph: Graph) -> dict[str, tuple[int, int]]:
     """The ranges of accumulators and membranes."""
     widest = (-(2**31) + 1, 2**31 - 1)
     return {key: (int(low), int(high)) for key in ("accumulator", "membrane") for low, high in [graph.meta.get(key, widest)]}
+
+
+def population_step(
+    n: IntNeuron | IntProgram, accumulators: list[Array], state: State, t: int, ranges: Mapping[str, tuple[int, int]]
+) -> dict[str, Array]:
+    """What a population sends and holds, by reference; programs: ``program_steps.integer_step``."""
+    if isinstance(n, IntProgram):
+        return integer_step(n, accumulators, state, t, ranges)
+    return dict(zip((n.name, f"{n.name}.m", f"{n.name}.v"), neuron_step(n, accumulators, state, t, ranges), strict=True))
 
 
 def neuron_step(
@@ -220,4 +231,4 @@ def _batch(payloads: Mapping[str, Array]) -> int:
     return len(next(iter(payloads.values())))
 
 
-__all__ = ["decay", "limits", "neuron_step", "quantise_input", "references", "round_shift", "run", "step", "synapse"]
+__all__ = ["decay", "limits", "neuron_step", "population_step", "quantise_input", "references", "round_shift", "run", "step", "synapse"]

@@ -17,7 +17,8 @@ import numpy as np
 import snncompile.ir.integer
 import snncompile.ir.linear_ops
 import snncompile.ir.max_pool
-import snncompile.ir.neuron  # noqa: F401 - registers its op
+import snncompile.ir.neuron
+import snncompile.ir.program  # noqa: F401 - registers its ops
 from snncompile.errors import InternalError, Location, fail
 from snncompile.ir.graph import OPS, Array, Dialect, Graph, Op, Shape
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from snncompile.errors import InternalError
 from snncompile.ir.graph import Array, Graph
-from snncompile.ir.integer import IntInput, IntNeuron
-from snncompile.ir.population import Port, ports
-from snncompile.ir.reference import State, limits, neuron_step, quantise_input, synapse
+from snncompile.ir.integer import IntInput
+from snncompile.ir.population import INTEGER_POPULATIONS, IntPopulation, Port, ports
+from snncompile.ir.reference import State, limits, population_step, quantise_input, synapse
 from snncompile.mapping.schedule import Schedule
 
 
@@ -46,14 +46,12 @@ def run_hops(graph: Graph, plan: Schedule, inputs: Mapping[str, Array], *, steps
     total = graph.steps if steps is None else steps
     data = {n.name: quantise_input(n, inputs[n.name]) for n in graph.nodes if isinstance(n, IntInput)}
     samples = len(next(iter(data.values())))
-    neurons = [n for n in graph.nodes if isinstance(n, IntNeuron)]
-    lines = {n.name: [_Line(p, [None] * (plan.hop_delay[p.synapse.name] + 1)) for p in ports(graph, n)] for n in neurons}
+    neurons: dict[str, IntPopulation] = {n.name: n for n in graph.nodes if isinstance(n, INTEGER_POPULATIONS)}
+    lines = {n.name: [_Line(p, [None] * (plan.hop_delay[p.synapse.name] + 1)) for p in ports(graph, n)] for n in neurons.values()}
     outgoing: dict[str, list[_Line]] = {name: [] for name in plan.depth}
     for line in (line for row in lines.values() for line in row):
         outgoing[line.port.source.name].append(line)
-    out = {
-        f"{n.name}{port}": np.empty((samples, total, *graph.shape(n.name)), dtype=np.int32) for n in neurons for port in ("", ".m", ".v")
-    }
+    out = {f"{name}{port}": np.empty((samples, total, *graph.shape(name)), dtype=np.int32) for name in neurons for port in ("", ".m", ".v")}
     states: dict[str, State] = {}
     last = plan.initiation_interval * (samples * total - 1) + plan.total_hops
     for now in range(last + 1):
@@ -69,12 +67,11 @@ def run_hops(graph: Graph, plan: Schedule, inputs: Mapping[str, Array], *, steps
                 continue
             if t == 0:
                 states[name] = {}
-            n = next(n for n in neurons if n.name == name)
             accumulators = [_arriving(graph, line, now, t) for line in lines[name]]
-            payload, m, v = neuron_step(n, accumulators, states[name], t, limits(graph))
-            for port, value in (("", payload), (".m", m), (".v", v)):
-                out[f"{name}{port}"][sample, t] = value[0]
-            sent.append((name, payload))
+            found = population_step(neurons[name], accumulators, states[name], t, limits(graph))
+            for port in ("", ".m", ".v"):
+                out[f"{name}{port}"][sample, t] = found[f"{name}{port}"][0]
+            sent.append((name, found[name]))
         for name, payload in sent:  # after everyone has read: a hop takes at least one step
             for line in outgoing[name]:
                 line.send(now + plan.hop_delay[line.port.synapse.name], payload)

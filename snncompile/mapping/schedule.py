@@ -20,6 +20,7 @@ from snncompile.errors import CompileError, Diagnostic, InternalError
 from snncompile.ir.graph import Graph
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.population import ports
+from snncompile.ir.program import IntProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def schedule(graph: Graph, hop_limit: int | None = None, interval: int = 1) -> S
     """
     limit = graph.meta.get("hop_limit") if hop_limit is None else hop_limit
     wires = tuple(_wires(graph))
-    names = [n.name for n in graph.nodes if isinstance(n, (IntInput, IntNeuron))]
+    names = [n.name for n in graph.nodes if isinstance(n, (IntInput, IntNeuron, IntProgram))]
     inputs = {n.name for n in graph.nodes if isinstance(n, IntInput)}
     forced = smallest_interval(wires)
     ii = max(forced, interval)
@@ -105,7 +106,7 @@ def schedule(graph: Graph, hop_limit: int | None = None, interval: int = 1) -> S
 
 def _wires(graph: Graph) -> Iterable[Wire]:
     for n in graph.nodes:
-        if isinstance(n, IntNeuron):
+        if isinstance(n, (IntNeuron, IntProgram)):
             for p in ports(graph, n):
                 yield Wire(p.source.name, p.synapse.name, n.name, len(p.delays))
 

@@ -11,6 +11,7 @@ from snncompile.ir.graph import Array, Graph, Op, fresh_name, node_of, port_of, 
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Neuron, Reset
+from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.passes.arrays import spread
 
 
@@ -79,7 +80,7 @@ class Evidence:
         fresh: dict[str, Array] = {}
         heard = dict(self.heard)
         watched = _watched(graph)
-        for n in graph.of(Neuron):
+        for n in graph.of(*FLOAT_POPULATIONS):
             if n.name in dirty:
                 refs = {ref: ref for ref in watched if node_of(ref) == n.name}
                 found = self._segment(graph, refs, heard)
@@ -118,12 +119,13 @@ class Evidence:
 
     def _difference(self, graph: Graph, fresh: Mapping[str, Array]) -> Difference:
         worst, where, spikes, output = 0.0, None, 0, 0.0
-        for n in graph.of(Neuron):
+        for n in graph.of(*FLOAT_POPULATIONS):
             key = f"{n.name}.m"
             if key not in fresh or key not in self.values:
                 continue
             valid = np.ones(fresh[key].shape, dtype=bool)
-            if n.spiking or n.reset is Reset.SET:
+            assert isinstance(n, FLOAT_POPULATIONS)
+            if n.spiking or (isinstance(n, Neuron) and n.reset is Reset.SET):
                 before, after = self.values[n.name], fresh[n.name]
                 flips = before != after if n.spiking else (before > 0) != (after > 0)
                 valid[:, 1:] = np.cumsum(flips, axis=1)[:, :-1] == 0
@@ -138,9 +140,9 @@ class Evidence:
         return Difference(worst, where, spikes, output)
 
 
-def _rescaled(before: Op, after: Neuron) -> Array | float:
+def _rescaled(before: Op, after: Op) -> Array | float:
     """The factor per step that takes a spiking membrane to its scale before the pass: what became of the positive thresholds."""
-    if not isinstance(before, Neuron) or not after.spiking or np.array_equal(before.theta, after.theta):
+    if not isinstance(before, Neuron) or not isinstance(after, Neuron) or not after.spiking or np.array_equal(before.theta, after.theta):
         return 1.0
     if not (np.all(before.theta > 0) and np.all(after.theta > 0)):
         return 1.0
@@ -161,13 +163,15 @@ def relative(after: Array, before: Array, valid: Array | None = None) -> float:
 def _watched(graph: Graph) -> list[str]:
     """Every population's payload and membrane, and its membrane after the reset if something reads that."""
     used = {r for n in graph.nodes for r in n.inputs} | set(graph.outputs.values())
-    return [ref for n in graph.of(Neuron) for ref in (n.name, f"{n.name}.m", f"{n.name}.v") if not ref.endswith(".v") or ref in used]
+    return [
+        ref for n in graph.of(*FLOAT_POPULATIONS) for ref in (n.name, f"{n.name}.m", f"{n.name}.v") if not ref.endswith(".v") or ref in used
+    ]
 
 
 def _packed(graph: Graph, ref: str, value: Array) -> Array:
     """A recorded value; spikes of which there is at most one in one byte each, which loses nothing."""
     op = graph.by_name.get(ref)
-    return value.astype(np.bool_) if isinstance(op, Neuron) and op.spiking and op.max_spikes == 1 else value
+    return value.astype(np.bool_) if isinstance(op, FLOAT_POPULATIONS) and op.spiking and op.max_spikes == 1 else value
 
 
 def _output(label: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from snncompile.ir.graph import Array, Graph, Op, Shape, fresh_name
 from snncompile.ir.linear_ops import Add, Affine, Conv2d, Linear
 from snncompile.ir.neuron import Neuron
+from snncompile.ir.program import NeuronProgram
 from snncompile.passes.arrays import (
     compact,
     constant_in_time,
@@ -137,6 +138,8 @@ class FoldAffineIntoNeuron(RewritePass):
 
     def rule(self, op: Op, graph: Graph) -> Change | Refusal | None:
         """Fold the affine map that one neuron reads."""
+        if isinstance(op, NeuronProgram):
+            return _into_program(op, graph)
         if not isinstance(op, Neuron):
             return None
         source = graph.node(op.inputs[0])
@@ -149,8 +152,25 @@ class FoldAffineIntoNeuron(RewritePass):
         if not constant and op.alpha is not None:
             return Refusal(source.name, f"its factor differs between steps, and '{op.name}' filters its current")
         biased = add_current(op, source.shift, graph.steps, rank)
+        assert isinstance(biased, Neuron)
         gain = op.gain if constant else compact(spread(op.gain, rank) * spread(source.factor, rank))
         return Change((replace(inherit(replace(biased, gain=gain), source), name=op.name, inputs=source.inputs),))
+
+
+def _into_program(op: NeuronProgram, graph: Graph) -> Change | None:
+    """The same for the first current of a program that reads a shift or a factor of each step."""
+    rank = len(graph.shapes[op.name])
+    for k, ref in enumerate(op.inputs):
+        source = graph.node(ref)
+        if not isinstance(source, Affine) or (constant_in_time(source.factor) and not is_all(source.factor, 1.0)):
+            continue
+        made = add_current(op, source.shift, graph.steps, rank, k)
+        assert isinstance(made, NeuronProgram)
+        gains = list(made.gain)
+        gains[k] = compact(spread(gains[k], rank) * spread(source.factor, rank))
+        inputs = (*op.inputs[:k], source.inputs[0], *op.inputs[k + 1 :])
+        return Change((replace(inherit(replace(made, gain=tuple(gains)), source), name=op.name, inputs=inputs),))
+    return None
 
 
 def takes(reader: Op, factor: Array, shape: Shape) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from snncompile.ir.graph import Array, Graph, Op, Shape, fresh_name
 from snncompile.ir.linear_ops import Add, Affine, Conv2d, Delay, Gather, Input, Linear
-from snncompile.ir.neuron import Neuron
+from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.passes.arrays import compact, spread, with_bias
 from snncompile.passes.base import Change, Refusal, RewritePass, inherit
 from snncompile.passes.compose import is_depthwise
@@ -72,7 +72,7 @@ class FoldGathers(RewritePass):
             return None
         if self._only_reshapes(gather, graph):
             return Change((inherit(replace(op, inputs=gather.inputs), gather),))
-        if isinstance(graph.node(gather.inputs[0]), (Input, Neuron, Delay)):
+        if isinstance(graph.node(gather.inputs[0]), (Input, *FLOAT_POPULATIONS, Delay)):
             return None
         size = int(np.prod(graph.shape(gather.inputs[0])))
         return Change((inherit(replace(op, inputs=gather.inputs, weight=columns_scattered(op.weight, gather.index, size)), gather),))

@@ -8,10 +8,10 @@ from snncompile.errors import CompileError, Diagnostic
 from snncompile.ir.graph import Graph, Op, node_of, port_of
 from snncompile.ir.linear_ops import Add, Conv2d, Delay, Diagonal, Gather, Input, Linear
 from snncompile.ir.neuron import Neuron
-from snncompile.ir.population import port_at, synapses_of
+from snncompile.ir.population import FLOAT_POPULATIONS, FloatPopulation, port_at, synapses_of
 from snncompile.passes.arrays import constant_in_time, is_all
 
-ALLOWED = (Input, Conv2d, Linear, Diagonal, Gather, Delay, Add, Neuron)
+ALLOWED = (Input, Conv2d, Linear, Diagonal, Gather, Delay, Add, *FLOAT_POPULATIONS)
 
 
 def check_population_form(graph: Graph) -> None:
@@ -24,7 +24,7 @@ def check_population_form(graph: Graph) -> None:
     """
     found = [d for n in graph.nodes for d in _node(n, graph)]
     for label, ref in graph.outputs.items():
-        if not isinstance(graph.node(ref), Neuron):
+        if not isinstance(graph.node(ref), FLOAT_POPULATIONS):
             op = graph.node(ref)
             found.append(Diagnostic(
                 "SNN235", f"output '{label}' reads '{ref}' ({op.kind}), which is not a population's value", op.loc,
@@ -42,7 +42,7 @@ def _node(op: Op, graph: Graph) -> Iterator[Diagnostic]:
             "write it as a convolution, linear layer or neuron, or compute it on the host",
         )  # fmt: skip
         return
-    if isinstance(op, Neuron):
+    if isinstance(op, FLOAT_POPULATIONS):
         yield from _neuron(op, graph)
         return
     for ref in op.inputs:
@@ -66,11 +66,12 @@ def _membrane(op: Op, ref: str) -> Diagnostic:
     )  # fmt: skip
 
 
-def _neuron(op: Neuron, graph: Graph) -> Iterator[Diagnostic]:
-    if port_of(op.inputs[0]):
-        yield _membrane(op, op.inputs[0])
+def _neuron(op: FloatPopulation, graph: Graph) -> Iterator[Diagnostic]:
+    read = [ref for ref in op.inputs if port_of(ref)]
+    if read:
+        yield _membrane(op, read[0])
         return
-    if constant_in_time(op.gain) and not is_all(op.gain, 1.0):
+    if isinstance(op, Neuron) and constant_in_time(op.gain) and not is_all(op.gain, 1.0):
         yield Diagnostic(
             "SNN233", f"'{op.name}' multiplies its input by a constant that is not yet part of its weights", op.loc,
             help="run pass absorb-gain before the folds",

@@ -7,7 +7,7 @@ from math import inf
 
 from snncompile.ir.graph import Graph, Op, fresh_name
 from snncompile.ir.linear_ops import Add, Affine, Conv2d, Delay, Gather, Input, Linear
-from snncompile.ir.neuron import Neuron
+from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.passes.arrays import constant_in_time
 from snncompile.passes.base import Change, Refusal, RewritePass
 from snncompile.passes.relay import relay, relay_for
@@ -40,7 +40,7 @@ class InsertRelays(RewritePass):
             name = fresh_name(graph.by_name, f"{op.name}_{'readout' if is_output else 'relay'}")
             carrier = relay(name, op.inputs[0], op, gain=op.factor, bias=op.shift)
             return Change((carrier,), {op.name: name})
-        if is_output or any(not isinstance(r, (Neuron, Add)) for r in readers):
+        if is_output or any(not isinstance(r, (*FLOAT_POPULATIONS, Add)) for r in readers):
             return relay_for(op, graph)
         if len(readers) < 2:
             return None
@@ -70,4 +70,4 @@ def _streams(part: Op, graph: Graph) -> bool:
     """Whether a summand is a payload of real values, passed on as it is."""
     while isinstance(part, (Affine, Gather, Delay)):
         part = graph.node(part.inputs[0])
-    return isinstance(part, Neuron) and not part.spiking
+    return isinstance(part, FLOAT_POPULATIONS) and not part.spiking

@@ -8,7 +8,7 @@ import networkx as nx
 
 from snncompile.ir.graph import Graph, node_of
 from snncompile.ir.linear_ops import Delay
-from snncompile.ir.neuron import Neuron
+from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.passes.base import Outcome, Pass
 from snncompile.passes.relay import relay_for
 
@@ -36,8 +36,8 @@ def _delay_in_a_loop(graph: Graph) -> Delay | None:
     """The first delay that lies on a cycle without a population."""
     flow = nx.DiGraph()
     for n in graph.nodes:
-        if not isinstance(n, Neuron):
-            flow.add_edges_from((node_of(r), n.name) for r in n.inputs if not isinstance(graph.node(r), Neuron))
+        if not isinstance(n, FLOAT_POPULATIONS):
+            flow.add_edges_from((node_of(r), n.name) for r in n.inputs if not isinstance(graph.node(r), FLOAT_POPULATIONS))
     looped = {name for part in nx.strongly_connected_components(flow) if len(part) > 1 for name in part}
     looped |= set(nx.nodes_with_selfloops(flow))
     return next((d for d in graph.of(Delay) if d.name in looped), None)

@@ -10,6 +10,7 @@ from snncompile.ir.graph import Array, Graph, Op, fresh_name
 from snncompile.ir.linear_ops import Add, Affine, Conv2d, Gather
 from snncompile.ir.max_pool import MaxPool2d
 from snncompile.ir.neuron import Fire, Neuron, Reset, constant
+from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.passes.arrays import constant_in_time
 from snncompile.passes.base import Change, Refusal, RewritePass
 from snncompile.passes.relay import relay
@@ -32,7 +33,7 @@ class LowerMaxPool(RewritePass):
         if not isinstance(op, MaxPool2d):
             return None
         source = graph.node(op.inputs[0])
-        if isinstance(source, Neuron) and source.spiking and op.inputs[0] == source.name and source.max_spikes == 1:
+        if isinstance(source, FLOAT_POPULATIONS) and source.spiking and op.inputs[0] == source.name and source.max_spikes == 1:
             return _any_spike(op, graph)
         if isinstance(source, Affine) and _monotone(source, graph):
             inner = replace(op, name=fresh_name(graph.by_name, f"{op.name}_of_{source.inputs[0].partition('.')[0]}"), inputs=source.inputs)
@@ -70,7 +71,7 @@ def _differences(op: MaxPool2d, graph: Graph) -> Change:
     build = _Build(op, graph)
     source = graph.node(op.inputs[0])
     terms = [op.inputs[0]]
-    if not isinstance(source, Neuron) or op.inputs[0] != source.name:  # differences need payloads to read
+    if not isinstance(source, FLOAT_POPULATIONS) or op.inputs[0] != source.name:  # differences need payloads to read
         carrier = relay(build.name("relay"), op.inputs[0], op)
         build.nodes.append(carrier)
         terms = [carrier.name]

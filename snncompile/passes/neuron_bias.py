@@ -7,12 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from snncompile.ir.graph import Array
-from snncompile.ir.neuron import Neuron, at_step
+from snncompile.ir.neuron import at_step
+from snncompile.ir.population import FloatPopulation
+from snncompile.ir.program import NeuronProgram
 from snncompile.passes.arrays import compact, is_all, spread
 
 
-def add_current(neuron: Neuron, current: Array, steps: int, rank: int) -> Neuron:
+def add_current(neuron: FloatPopulation, current: Array, steps: int, rank: int, which: int = 0) -> FloatPopulation:
     """The neuron that reads ``x`` as this one read ``x + current``; ``current`` is per step, ``(1 | T, ...)``.
+
+    A program adds it to its current number ``which``.
 
     bias' = bias + gain * current                        without a synaptic current
     bias' = bias + gain[t] * j[t],  j[t] = alpha[t] * j[t-1] + current[t],  j[-1] = 0     with one (j[t-1] if late)
@@ -20,6 +24,10 @@ def add_current(neuron: Neuron, current: Array, steps: int, rank: int) -> Neuron
     if is_all(current, 0.0):
         return neuron
     added = spread(current, rank)
+    if isinstance(neuron, NeuronProgram):
+        biases = list(neuron.bias)
+        biases[which] = compact(spread(biases[which], rank) + spread(neuron.gain[which], rank) * added)
+        return replace(neuron, bias=tuple(biases))
     if neuron.alpha is not None:
         alpha = spread(neuron.alpha, rank)
         j = np.zeros(np.broadcast_shapes(added.shape[1:], alpha.shape[1:]))

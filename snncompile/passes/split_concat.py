@@ -8,7 +8,7 @@ import numpy as np
 
 from snncompile.ir.graph import Array, Graph, Op, fresh_name
 from snncompile.ir.linear_ops import Add, Affine, Conv2d, Delay, Gather, Input, Linear
-from snncompile.ir.neuron import Neuron
+from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.passes.base import Change, Refusal, RewritePass, inherit
 from snncompile.passes.fold_gathers import channels_scattered, columns_scattered, whole_channels
 
@@ -66,6 +66,6 @@ def _support(part: Op, graph: Graph) -> Array | None:
     if isinstance(part, Affine):
         inner = _support(graph.node(part.inputs[0]), graph)
         return None if inner is None else np.asarray(inner | np.any(part.shift != 0))
-    if isinstance(part, Gather) and isinstance(graph.node(part.inputs[0]), (Input, Neuron, Delay, Conv2d, Linear)):
+    if isinstance(part, Gather) and isinstance(graph.node(part.inputs[0]), (Input, *FLOAT_POPULATIONS, Delay, Conv2d, Linear)):
         return np.asarray(part.index >= 0)
     return None

@@ -11,16 +11,21 @@ from snncompile.errors import InternalError
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.neuron import Neuron
-from snncompile.ir.population import ports
+from snncompile.ir.population import INTEGER_POPULATIONS, ports
+from snncompile.ir.program import NeuronProgram
 from snncompile.quantize.constants import aligned
 from snncompile.quantize.options import QuantResult
 from snncompile.quantize.payload import incoming, offset_map, payload_of
+from snncompile.quantize.program import dequantised_program
 
 
 def dequantise(graph: Graph, result: QuantResult) -> Graph:
     """``graph`` with weights, gains and biases given back from the integers; thresholds, leaks and resets stay as trained."""
     changed: dict[str, Op] = {}
     for n in graph.nodes:
+        if isinstance(n, NeuronProgram):
+            changed |= dequantised_program(graph, result, n)
+            continue
         if not isinstance(n, Neuron):
             continue
         whole = result.graph.by_name[n.name]
@@ -32,7 +37,7 @@ def dequantise(graph: Graph, result: QuantResult) -> Graph:
             gain = np.asarray(whole.gain * 2.0**-whole.gain_shift * whole.v_scale / whole.i_scale)
         for p, e in zip(ports(result.graph, whole), whole.exponents, strict=True):
             source = p.source
-            if not isinstance(source, (IntInput, IntNeuron)):
+            if not isinstance(source, (IntInput, *INTEGER_POPULATIONS)):
                 raise InternalError(f"'{source.name}' sends no payload")
             scale = whole.v_scale if whole.i_scale is None else whole.i_scale
             payload = payload_of(source, (0, 0), result.graph.shape(source.name))
@@ -52,7 +57,7 @@ def payload_values(result: QuantResult, traces: Mapping[str, Array]) -> dict[str
     for op in result.graph.nodes:
         if isinstance(op, IntInput) and op.name in traces:
             values[op.name] = traces[op.name] * op.lsb + op.offset
-        elif isinstance(op, IntNeuron) and op.name in traces:
+        elif isinstance(op, INTEGER_POPULATIONS) and op.name in traces:
             values[op.name] = traces[op.name] * op.out_scale
     return values
 

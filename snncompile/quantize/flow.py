@@ -15,12 +15,14 @@ from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Add, Delay, Input
 from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import ports
+from snncompile.ir.program import IntProgram, NeuronProgram
 from snncompile.quantize.admit import normalise, refusals
 from snncompile.quantize.graded import Graded
 from snncompile.quantize.inputs import quantise_input_op
 from snncompile.quantize.lower import Job, Lowered, lower
 from snncompile.quantize.options import Options, QuantResult
-from snncompile.quantize.payload import SPIKE_LSB, Payload, incoming, initial_payload, payload_of
+from snncompile.quantize.payload import SPIKE_LSB, Incoming, Payload, incoming, initial_payload, payload_of
+from snncompile.quantize.program import LoweredProgram, ProgramJob, lower_program, program_refusals, seen_ranges
 from snncompile.quantize.resolution import finest_lsb, reach
 from snncompile.target import Target
 
@@ -38,11 +40,12 @@ class _Work:
     target: Target
     options: Options
     peaks: Mapping[str, float]
-    readers: Mapping[str, tuple[Neuron, ...]]
+    readers: Mapping[str, tuple[Neuron | NeuronProgram, ...]]
     notes: list[str] = field(default_factory=list)
     made: dict[str, Op] = field(default_factory=dict)
     payloads: dict[str, Payload] = field(default_factory=dict)
-    lowered: dict[str, Lowered] = field(default_factory=dict)
+    lowered: dict[str, Lowered | LoweredProgram] = field(default_factory=dict)
+    seen: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 def quantize(
@@ -55,8 +58,8 @@ def quantize(
     """
     chosen = options or Options()
     chosen.check(target.weight.bits)
-    neurons = [normalise(n) for n in graph.nodes if isinstance(n, Neuron)]
-    found = [d for n in neurons for d in refusals(n, target)]
+    neurons = [normalise(n) if isinstance(n, Neuron) else n for n in graph.nodes if isinstance(n, (Neuron, NeuronProgram))]
+    found = [d for n in neurons for d in (refusals(n, target) if isinstance(n, Neuron) else program_refusals(n, target))]
     if found:
         raise CompileError(found)
     missing = [n.name for n in graph.nodes if isinstance(n, Input) and calibration is not None and n.name not in calibration]
@@ -64,6 +67,7 @@ def quantize(
         raise CompileError([Diagnostic("SNN311", f"calibration data has nothing for input '{name}'") for name in missing])
     peaks = _graded_peaks(graph, neurons, calibration)
     work = _Work(graph=graph, target=target, options=chosen, peaks=peaks, readers=_readers(graph, neurons))
+    work.seen |= seen_ranges(graph, calibration)
     for op in graph.nodes:
         if isinstance(op, Input):
             data = None if calibration is None else calibration.get(op.name)
@@ -79,17 +83,19 @@ def quantize(
     return QuantResult(graph=_assemble(work), populations=tuple(work.lowered[n.name].report for n in neurons), notes=tuple(work.notes))
 
 
-def _spikes(work: _Work, n: Neuron) -> Payload:
+def _spikes(work: _Work, n: Neuron | NeuronProgram) -> Payload:
     """What a population of spikes sends, before its bounds are known."""
     return Payload(shape=work.graph.shape(n.name), lsb=SPIKE_LSB, offset=np.zeros(()), low=0, high=n.max_spikes)
 
 
-def _is_graded(graph: Graph, n: Neuron) -> bool:
+def _is_graded(graph: Graph, n: Neuron | NeuronProgram) -> bool:
     """Whether others read real values from a population, which need a payload of their own."""
+    if isinstance(n, NeuronProgram):
+        return not n.spiking
     return n.fire is Fire.RELU or (n.fire is Fire.NONE and bool(graph.readers_of[n.name]))
 
 
-def _graded_peaks(graph: Graph, neurons: list[Neuron], calibration: Mapping[str, Array] | None) -> dict[str, float]:
+def _graded_peaks(graph: Graph, neurons: list[Neuron | NeuronProgram], calibration: Mapping[str, Array] | None) -> dict[str, float]:
     """The largest magnitude that each graded output reaches on the calibration data."""
     graded = [n.name for n in neurons if _is_graded(graph, n)]
     if not graded or calibration is None:
@@ -103,7 +109,7 @@ def _graded_peaks(graph: Graph, neurons: list[Neuron], calibration: Mapping[str,
     return {name: peak for name, peak in peaks.items() if peak > 0}
 
 
-def _lower_all(work: _Work, neurons: list[Neuron]) -> None:
+def _lower_all(work: _Work, neurons: list[Neuron | NeuronProgram]) -> None:
     """Lower populations whose sources are known until all are; a graded cycle starts from its calibrated range."""
     waiting, problems = list(neurons), []
     while waiting:
@@ -137,10 +143,12 @@ def _lower_all(work: _Work, neurons: list[Neuron]) -> None:
         raise CompileError(problems)
 
 
-def _graded(work: _Work, n: Neuron) -> Graded | None:
+def _graded(work: _Work, n: Neuron | NeuronProgram) -> Graded | None:
     """What a graded output must be like: a trained grid, else as fine as the readers take, over the calibrated or the proved range."""
     if not _is_graded(work.graph, n):
         return None
+    if isinstance(n, NeuronProgram):
+        return _graded_program(work, n)
     if n.grid:  # the network was trained with this grid
         return Graded(low=0, high=n.levels, most=n.levels, lsb=n.grid, fixed=True)
     low, stream = -1 if n.fire is Fire.NONE else 0, _is_stream(n)
@@ -160,6 +168,21 @@ def _graded(work: _Work, n: Neuron) -> Graded | None:
     return Graded(low=low * high, high=high, most=most, lsb=None if calibrated is None else lsb, finest=finest)
 
 
+def _graded_program(work: _Work, n: NeuronProgram) -> Graded:
+    """The payload of a program: as wide as a stream's, as fine as its readers take; its range is that of the register."""
+    most = 2**work.options.stream_bits - 1
+    peak = work.peaks.get(n.name, 0.0)
+    finest = 0.0
+    if peak:
+        finest = finest_lsb(
+            work.graph, n, lambda op: peak if op.name == n.name else _peak(work, op), codes=2 ** (work.options.weight_bits - 1) - 1,
+            target=work.target, readers=work.readers[n.name],
+        )  # fmt: skip
+        finest = min(finest, peak / LEAST)
+    lsb = 2.0 ** int(np.ceil(np.log2(max(peak / most, finest)))) if peak else None
+    return Graded(low=-most, high=most, most=most, lsb=lsb, finest=finest)
+
+
 def _peak(work: _Work, op: Op) -> float:
     """The largest magnitude that a source sends, in real units; 0 if nothing is known of it yet."""
     known = work.payloads.get(op.name)
@@ -171,35 +194,61 @@ def _peak(work: _Work, op: Op) -> float:
     return work.peaks.get(op.name, 0.0) * (HEADROOM if isinstance(op, Neuron) and _is_stream(op) else 1.0)
 
 
-def _is_stream(n: Neuron) -> bool:
+def _is_stream(n: Neuron | NeuronProgram) -> bool:
     """Whether a population only passes on a real value, or the positive part of one."""
-    return n.reset is Reset.STATELESS and (n.fire is Fire.NONE or (n.fire is Fire.RELU and not np.any(n.theta)))
+    return isinstance(n, Neuron) and n.reset is Reset.STATELESS and (n.fire is Fire.NONE or (n.fire is Fire.RELU and not np.any(n.theta)))
 
 
-def _readers(graph: Graph, neurons: list[Neuron]) -> dict[str, tuple[Neuron, ...]]:
+def _readers(graph: Graph, neurons: list[Neuron | NeuronProgram]) -> dict[str, tuple[Neuron | NeuronProgram, ...]]:
     """By source, the populations that hear it."""
-    found: dict[str, list[Neuron]] = {n.name: [] for n in graph.nodes if isinstance(n, (Input, Neuron))}
+    found: dict[str, list[Neuron | NeuronProgram]] = {n.name: [] for n in graph.nodes if isinstance(n, (Input, Neuron, NeuronProgram))}
     for n in neurons:
         for name in dict.fromkeys(p.source.name for p in ports(graph, n)):
             found[name].append(n)
     return {name: tuple(readers) for name, readers in found.items()}
 
 
-def _lower_one(work: _Work, n: Neuron) -> None:
+def _lower_one(work: _Work, n: Neuron | NeuronProgram) -> None:
     shape = work.graph.shape(n.name)
     found = ports(work.graph, n)
     graded = _graded(work, n)
     biased = next((p.synapse.name for p in found if getattr(p.synapse, "bias", None) is not None), None)
     if biased is not None:
         raise InternalError(f"'{biased}' has a bias of its own, which the passes move into the neuron")
+    if isinstance(n, NeuronProgram):
+        return _lower_program(work, n, graded)
     if n.fire is Fire.NONE and graded is not None and n.reset is Reset.CLAMP:
         what = f"'{n.name}' sends its membrane on and clamps it, a graded output is relative to the clamp"
         raise CompileError(Diagnostic("SNN305", what, n.loc))
     if n.name in work.payloads and graded is not None:
         graded = replace(graded, lsb=float(work.payloads[n.name].lsb), fixed=True)
-    arriving = [incoming(work.graph, p, work.payloads[p.source.name], shape[0]) for p in found]
+    arriving = _arriving(work, n)
     job = Job(neuron=n, ports=arriving, shape=shape, steps=work.graph.steps, graded=graded, target=work.target, options=work.options)
     low = lower(job)
+    _keep(work, n, low, graded)
+
+
+def _arriving(work: _Work, n: Neuron | NeuronProgram) -> list[Incoming]:
+    channels = work.graph.shape(n.name)[0]
+    return [incoming(work.graph, p, work.payloads[p.source.name], channels) for p in ports(work.graph, n)]
+
+
+def _lower_program(work: _Work, n: NeuronProgram, graded: Graded | None) -> None:
+    """Likewise for a neuron program, whose ports belong to one current each."""
+    if n.name in work.payloads and graded is not None:
+        graded = replace(graded, lsb=float(work.payloads[n.name].lsb), fixed=True)
+    arriving = iter(_arriving(work, n))
+    roots = (work.graph.node(ref) for ref in n.inputs)
+    currents = tuple(tuple(next(arriving) for _ in (root.inputs if isinstance(root, Add) else (root,))) for root in roots)
+    job = ProgramJob(
+        program=n, currents=currents, shape=work.graph.shape(n.name), steps=work.graph.steps, seen=work.seen.get(n.name, {}),
+        graded=graded, target=work.target, options=work.options,
+    )  # fmt: skip
+    _keep(work, n, lower_program(job), graded)
+
+
+def _keep(work: _Work, n: Neuron | NeuronProgram, low: Lowered | LoweredProgram, graded: Graded | None) -> None:
+    found, shape = ports(work.graph, n), work.graph.shape(n.name)
     if n.name in work.payloads and graded is not None and float(low.neuron.out_scale) != graded.lsb:
         raise InternalError(f"'{n.name}' changed its payload LSB after its readers were built")
     work.lowered[n.name] = low
@@ -247,7 +296,7 @@ def _assemble(work: _Work) -> Graph:
         "payload": [t.payload.low, t.payload.high], "hop_limit": t.hop_limit,
     }  # fmt: skip
     for label, ref in work.graph.outputs.items():
-        if port_of(ref) not in ("", "m", "v") or not isinstance(work.made.get(ref.partition(".")[0]), (IntNeuron, IntInput)):
+        if port_of(ref) not in ("", "m", "v") or not isinstance(work.made.get(ref.partition(".")[0]), (IntNeuron, IntProgram, IntInput)):
             raise InternalError(f"output '{label}' is not a population")
     graph = replace(work.graph, dialect=Dialect.INTEGER, meta=meta).rebuild(nodes)
     validate(graph)

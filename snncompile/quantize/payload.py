@@ -13,6 +13,7 @@ from snncompile.ir.graph import Array, Graph, Shape
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Conv2d, Diagonal, Linear
 from snncompile.ir.population import Port
+from snncompile.ir.program import IntProgram
 from snncompile.numerics import Interval
 
 Synapse = Conv2d | Linear | Diagonal
@@ -37,7 +38,7 @@ class Payload:
 SPIKE_LSB = np.ones(())
 
 
-def payload_of(op: IntInput | IntNeuron, bounds: tuple[int, int], shape: Shape) -> Payload:
+def payload_of(op: IntInput | IntNeuron | IntProgram, bounds: tuple[int, int], shape: Shape) -> Payload:
     """The payload of an integer source; ``bounds`` is what its payload can be."""
     low, high = min(bounds[0], 0), max(bounds[1], 0)
     if isinstance(op, IntInput):

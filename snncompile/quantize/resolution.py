@@ -18,6 +18,7 @@ from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.linear_ops import Diagonal
 from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import Port, ports
+from snncompile.ir.program import NeuronProgram
 from snncompile.quantize.scales import grid_of
 from snncompile.target import Target
 
@@ -28,7 +29,9 @@ Peak = Callable[[Op], float]
 """The largest magnitude that a source sends, in real units."""
 
 
-def finest_lsb(graph: Graph, n: Neuron, peak_of: Peak, *, codes: int, target: Target, readers: tuple[Neuron, ...]) -> float:
+def finest_lsb(
+    graph: Graph, n: Neuron | NeuronProgram, peak_of: Peak, *, codes: int, target: Target, readers: tuple[Neuron | NeuronProgram, ...]
+) -> float:
     """The smallest payload LSB of population ``n`` that all its readers can take; ``codes`` is the largest weight integer."""
     finest = 0.0
     for reader in readers:
@@ -43,13 +46,20 @@ def finest_lsb(graph: Graph, n: Neuron, peak_of: Peak, *, codes: int, target: Ta
             some = step > 0
             if not some.any():
                 continue
-            membrane = float((held[some] / step[some]).max()) / (target.membrane.high / 2)
+            membrane = 0.0  # a program's currents have an LSB of their own
+            if isinstance(reader, Neuron):
+                membrane = float((held[some] / step[some]).max()) / (target.membrane.high / 2)
             accumulator = float((_load(p, channels)[some] * peak_of(n) / step[some]).max()) / target.accumulator.high
             finest = max(finest, membrane, accumulator)
-            counts = reader.fire is Fire.RELU and reader.reset is Reset.STATELESS and not np.any(reader.theta) and not reader.grid
-            if n.fire is Fire.NONE and counts:
+            if isinstance(n, Neuron) and n.fire is Fire.NONE and _counts(reader):
                 finest = max(finest, peak_of(n) / 2**COUNTED_BITS)
     return finest
+
+
+def _counts(reader: Neuron | NeuronProgram) -> bool:
+    """Whether a reader counts differences of payloads exactly (maximum pooling)."""
+    plain = isinstance(reader, Neuron) and reader.fire is Fire.RELU and reader.reset is Reset.STATELESS
+    return plain and isinstance(reader, Neuron) and not np.any(reader.theta) and not reader.grid
 
 
 def reach(graph: Graph, n: Neuron, peak_of: Peak) -> float:
@@ -60,9 +70,9 @@ def reach(graph: Graph, n: Neuron, peak_of: Peak) -> float:
     return (float(load.max(initial=0.0)) * float(np.abs(n.gain).max()) + constants) * memory(n, graph.steps) or 1.0
 
 
-def memory(n: Neuron, steps: int) -> float:
+def memory(n: Neuron | NeuronProgram, steps: int) -> float:
     """By how much a membrane may exceed what arrives in one step."""
-    if n.reset is Reset.STATELESS:
+    if isinstance(n, NeuronProgram) or n.reset is Reset.STATELESS:
         return 1.0
     leak = float(np.abs(n.leak).max(initial=0.0))
     return float(sum(leak**t for t in range(steps)))

@@ -51,6 +51,7 @@ class Target:
     fire: frozenset[str]
     reset: frozenset[str]
     features: frozenset[str]
+    program: frozenset[str]
     weight: Format
     accumulator: Format
     membrane: Format
@@ -60,6 +61,7 @@ class Target:
     gain: Format
     decay_fraction: int
     delay: int
+    table_entries: int = 0
     capacity: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -101,14 +103,21 @@ def read_target(path: Path, shown: str) -> Target:
             problems.append(f"{key} needs a {'value' if key.startswith('limits.') else 'format'}")
     rules = data.get("rules", {})
     problems += [f"rules.{k} must list texts" for k in ("fire", "reset", "features") if not _texts(rules.get(k), empty=k == "features")]
+    if not _texts(rules.get("program", []), empty=True):
+        problems.append("rules.program must list texts")
+    elif rules.get("program") and "program.table" not in quantities:
+        problems.append("rules.program needs program.table, the entries of a table")
     if problems:
         raise CompileError([Diagnostic("SNN402", f"target file {shown}: {p}") for p in problems])
     formats: dict[str, Any] = {k: quantities[f"formats.{k}"].format for k in FORMATS}
     limits: dict[str, Any] = {k: int(quantities[f"limits.{k}"].value) for k in LIMITS}
+    table = quantities.get("program.table", Quantity("", "", "", ""))
     capacity = {k.partition(".")[2]: q.value for k, q in quantities.items() if k.startswith("capacity.")}
     return Target(
         **texts, file=shown, quantities=quantities, capacity=capacity,
-        fire=frozenset(rules["fire"]), reset=frozenset(rules["reset"]), features=frozenset(rules["features"]), **formats, **limits,
+        fire=frozenset(rules["fire"]), reset=frozenset(rules["reset"]), features=frozenset(rules["features"]),
+        program=frozenset(rules.get("program", [])), table_entries=int(table.value),
+        **formats, **limits,
     )  # fmt: skip
 
 

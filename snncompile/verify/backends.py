@@ -15,6 +15,7 @@ from snncompile.backends.lava.interpreter import LavaInterpreter
 from snncompile.backends.lava.plan import write_plan
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntNeuron
+from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.ir.reference import references
 from snncompile.mapping.hops import run_hops
 from snncompile.mapping.schedule import Schedule
@@ -76,12 +77,12 @@ def compare_bits(
     backend: str, graph: Graph, schedule: Schedule, reference: Mapping[str, Array], found: Mapping[str, Array], seconds: float
 ) -> BackendRecord:
     """Compare every payload and every membrane of every population at every step: after the reset, and before it if the executor tells."""
-    populations = sorted((n.name for n in graph.of(IntNeuron)), key=lambda name: schedule.depth[name])
+    populations = sorted((n.name for n in graph.of(*INTEGER_POPULATIONS)), key=lambda name: schedule.depth[name])
     differing, compared = 0, 0
     firsts: list[Divergence] = []
     for name in populations:
         neuron = graph.by_name[name]
-        assert isinstance(neuron, IntNeuron)
+        assert isinstance(neuron, INTEGER_POPULATIONS)
         for ref, what in ((name, "payload"), (f"{name}.m", "membrane before the reset"), (f"{name}.v", "membrane")):
             if ref.endswith(".m") and (ref not in found or ref not in reference):
                 continue
@@ -90,7 +91,8 @@ def compare_bits(
             flipped = ours ^ theirs
             differing += int(np.unpackbits(flipped[flipped != 0].view(np.uint8)).sum())
             compared += ours.size * (1 if neuron.fire == "step" and what == "payload" else 32)
-            first = first_difference(name, what, ours, theirs, threshold=neuron.threshold if neuron.fire == "step" else None)
+            threshold = neuron.threshold if isinstance(neuron, IntNeuron) and neuron.fire == "step" else None
+            first = first_difference(name, what, ours, theirs, threshold=threshold)
             if first is not None:
                 firsts.append(first)
     first = min(firsts, key=lambda d: d.step) if firsts else None

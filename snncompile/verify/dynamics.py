@@ -17,6 +17,8 @@ from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.interpret import interpret
 from snncompile.ir.neuron import Neuron, at_step
+from snncompile.ir.population import FLOAT_POPULATIONS
+from snncompile.ir.program import IntProgram, NeuronProgram
 from snncompile.ir.reference import quantise_input
 from snncompile.quantize import PopulationReport, QuantResult
 from snncompile.quantize.dequantise import payload_values
@@ -102,7 +104,7 @@ def compare(
     """
     reports = {r.name: r for r in result.populations}
     values = payload_values(result, {**inputs, **traces})
-    names = [n.name for n in dequantised.of(Neuron)]
+    names = [n.name for n in dequantised.of(*FLOAT_POPULATIONS)]
     given = {name: values[name] for name in inputs}
     overrides = {name: values[name] for name in names}
     mine = interpret(
@@ -110,9 +112,32 @@ def compare(
     )
     for name in names:
         n, whole = dequantised.by_name[name], result.graph.by_name[name]
+        if isinstance(n, NeuronProgram) and isinstance(whole, IntProgram):
+            compare_program(n, whole, reports[name], mine, traces[name], found)
+            continue
         assert isinstance(n, Neuron)
         assert isinstance(whole, IntNeuron)
         _compare_population(n, whole, reports[name], mine, traces[name], found, offset)
+
+
+def compare_program(
+    n: NeuronProgram, whole: IntProgram, report: PopulationReport, mine: Mapping[str, Array], payload: Array, found: Dynamics
+) -> None:
+    """Spikes of a program, apart from ties; a graded payload within its own rounding and 2**-7 of an LSB for that of the registers."""
+    entry = found.populations.setdefault(n.name, PopulationDynamics(n.name, report.exact, report.reason))
+    m, theta = mine[f"{n.name}.m"], mine[f"{n.name}.threshold"]
+    if n.spiking:
+        expected = mine[n.name]
+        near = np.abs(m - theta) <= TIE * np.maximum(np.abs(m), np.abs(theta))
+    else:
+        raw = mine[n.name] / whole.out_scale
+        expected = np.clip(np.rint(raw), whole.payload_min, whole.payload_max)
+        near = np.abs(raw - np.floor(raw) - 0.5) <= 2.0**-7
+        near &= np.abs(expected - payload) <= 1
+    apart = expected != payload
+    entry.compared += apart.size
+    entry.ties += int(np.count_nonzero(apart & near))
+    entry.differing += int(np.count_nonzero(apart & ~near))
 
 
 def rounding_bound(n: Neuron, whole: IntNeuron, largest: float, steps: int) -> Array:

@@ -12,8 +12,9 @@ import numpy as np
 from snncompile.errors import Diagnostic, InternalError, fail
 from snncompile.ir import reference
 from snncompile.ir.graph import Array, Graph
-from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.integer import IntInput
 from snncompile.ir.interpret import interpret
+from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.mapping.schedule import Schedule
 from snncompile.passes import PassRecord
 from snncompile.quantize import PopulationReport, QuantResult, dequantise
@@ -174,7 +175,7 @@ def _diverged(code: str, message: str, first: Divergence | None) -> Diagnostic:
 
 def _traced_samples(graph: Graph, count: int, wanted: int | None) -> int:
     """How many samples' traces fit in memory: payload and membranes of every population, once here and once from the executor."""
-    per_sample = sum(24 * graph.steps * int(np.prod(graph.shape(n.name))) for n in graph.of(IntNeuron))
+    per_sample = sum(24 * graph.steps * int(np.prod(graph.shape(n.name))) for n in graph.of(*INTEGER_POPULATIONS))
     return max(1, min(count, wanted or count, TRACE_BYTES // max(per_sample, 1)))
 
 
@@ -195,7 +196,7 @@ class _Run:
 
     def over_all_samples(self, count: int) -> None:
         graph = self.result.graph
-        names = [n.name for n in graph.of(IntNeuron)]
+        names = [n.name for n in graph.of(*INTEGER_POPULATIONS)]
         membranes = [f"{name}.m" for name in watched(self.result)]
         outputs: list[Array] = []
         parts: dict[str, list[Array]] = {}
@@ -221,7 +222,7 @@ class _Run:
         """The first output in real units, summed for the readout."""
         label, ref = next(iter(self.result.graph.outputs.items()))
         n = self.result.graph.node(ref)
-        if not isinstance(n, IntNeuron):
+        if not isinstance(n, INTEGER_POPULATIONS):
             raise InternalError(f"output '{label}' is no population")
         scale = n.v_scale if "." in ref else n.out_scale
         return np.asarray(traces[label] * scale)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from snncompile.ir.graph import Graph
-from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.integer import IntInput
+from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.ledger import Decision
 from snncompile.passes import PassRecord
 from snncompile.passes.base import Pass
@@ -109,7 +110,7 @@ def _populations(result: QuantResult) -> Iterator[Decision]:
             yield _line(
                 "quantise", f"weights into '{p.name}'", f"{p.weight_bits} bits", "synapses hold whole numbers", "quantiser", effect, where
             )
-        if p.payload_lsb is not None and isinstance(n, IntNeuron) and n.fire == "relu":
+        if p.payload_lsb is not None and isinstance(n, INTEGER_POPULATIONS) and n.fire == "relu":
             effect = f"at most {p.payload_lsb / 2:g} off"
             yield _line(
                 "quantise",

@@ -11,7 +11,7 @@ import numpy as np
 from snncompile.backends.bundle.ledger import ledger
 from snncompile.ir.graph import Graph, port_of
 from snncompile.ir.integer import IntInput, IntNeuron
-from snncompile.ir.population import ports
+from snncompile.ir.population import INTEGER_POPULATIONS, IntPopulation, ports
 from snncompile.ledger import Decision
 from snncompile.mapping.schedule import Schedule, Wire
 from snncompile.passes import PassRecord
@@ -64,7 +64,7 @@ def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) ->
         "outputs": dict(graph.outputs),
         "ledger": [d.to_json() for d in ledger(compiled.decisions, compiled.passes, compiled.result)],
         "passes": [pass_to_json(r) for r in compiled.passes],
-        "populations": [_population(n, graph, reports[n.name]) for n in graph.of(IntNeuron)],
+        "populations": [_population(n, graph, reports[n.name]) for n in graph.nodes if isinstance(n, INTEGER_POPULATIONS)],
         "approximations": approximations(compiled),
         "notes": list(compiled.result.notes),
         "schedule": schedule_to_json(compiled.schedule),
@@ -106,14 +106,14 @@ def _input(n: IntInput, graph: Graph) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _population(n: IntNeuron, graph: Graph, p: PopulationReport) -> dict[str, Any]:
+def _population(n: IntPopulation, graph: Graph, p: PopulationReport) -> dict[str, Any]:
     incoming = ports(graph, n)
     return {
         "name": p.name, "shape": list(graph.shape(n.name)), "neurons": p.neurons, "synapses": p.synapses,
         "weights": int(sum(np.asarray(q.synapse.weight).size for q in incoming)),
         "from": [q.source.name + (f" (t-{len(q.delays)})" if q.delays else "") for q in incoming],
         "kinds": [q.synapse.kind for q in incoming],
-        "fire": n.fire, "reset": n.reset.value,
+        "fire": n.fire, "reset": n.reset.value if isinstance(n, IntNeuron) else "program",
         "weight_bits": p.weight_bits, "guard_bits": p.guard_bits, "weight_error": p.weight_error,
         "sigma": list(p.sigma), "steps_per_threshold": None if p.steps_per_threshold is None else list(p.steps_per_threshold),
         "exact": p.exact, "reason": p.reason, "payload_lsb": p.payload_lsb, "ceiling": p.ceiling,

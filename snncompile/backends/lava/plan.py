@@ -17,7 +17,8 @@ from snncompile.errors import InternalError, fail
 from snncompile.ir.graph import Array, Graph, Shape, port_of
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Conv2d, Linear
-from snncompile.ir.population import Port, ports
+from snncompile.ir.population import INTEGER_POPULATIONS, Port, ports
+from snncompile.ir.program import IntProgram
 from snncompile.ir.reference import limits, synapse
 from snncompile.mapping.schedule import Schedule
 
@@ -36,8 +37,8 @@ def write_plan(folder: Path, graph: Graph, schedule: Schedule, store: Store | No
     tensors are written into ``folder`` itself, in the smallest integer type that holds them.
     """
     keep = store or _store_in(folder)
-    populations = [n for n in graph.nodes if isinstance(n, IntNeuron)]
-    decay_bits = {n.decay_bits for n in populations}
+    populations = [n for n in graph.nodes if isinstance(n, INTEGER_POPULATIONS)]
+    decay_bits = {n.decay_bits for n in populations if isinstance(n, IntNeuron)} or {0}
     if len(decay_bits) != 1:
         raise InternalError(f"populations disagree on the fraction bits of a leak: {sorted(decay_bits)}")
     plan = {
@@ -50,7 +51,10 @@ def write_plan(folder: Path, graph: Graph, schedule: Schedule, store: Store | No
         "inputs": [
             {"name": n.name, "shape": list(n.size), "depth": schedule.depth[n.name]} for n in graph.nodes if isinstance(n, IntInput)
         ],
-        "populations": [_population(graph, schedule, n, keep) for n in populations],
+        "populations": [
+            program_row(graph, schedule, n, keep) if isinstance(n, IntProgram) else _population(graph, schedule, n, keep)
+            for n in populations
+        ],
         "outputs": sorted({ref.partition(".")[0] for ref in graph.outputs.values()}),
     }
     (folder / "plan.json").write_text(json.dumps(plan, indent=1, sort_keys=True) + "\n")
@@ -104,8 +108,8 @@ def _with_initial_payloads(graph: Graph, n: IntNeuron, incoming: tuple[Port, ...
     """
     bias = n.bias
     for port, exponent in zip(incoming, n.exponents, strict=True):
-        initials = [np.broadcast_to(d.initial, d.size) for d in port.delays]
-        if not any(np.any(v) for v in initials):
+        first = initial_accumulators(graph, port)
+        if first is None:
             continue
         if n.alpha is not None or n.gain is not None:
             raise fail(
@@ -114,13 +118,51 @@ def _with_initial_payloads(graph: Graph, n: IntNeuron, incoming: tuple[Port, ...
                 loc=n.loc,
             )
         grown = np.broadcast_to(bias, (graph.steps, *np.broadcast_shapes(bias.shape[1:], shape))).copy()
-        for t, initial in enumerate(reversed(initials)):
-            value = initial[None].astype(np.int64)
-            if port.gather is not None:
-                value = np.where(port.gather.index < 0, 0, value.reshape(1, -1)[:, np.maximum(port.gather.index, 0)])
-            grown[t] += synapse(port.synapse, [value], limits(graph))[0].astype(np.int64) << exponent
+        grown[: len(first)] += first[: graph.steps] << exponent
         bias = grown
     return bias
+
+
+def initial_accumulators(graph: Graph, port: Port) -> Array | None:
+    """What a delayed port adds up to before its first payload, (delays, *shape); None if that is 0."""
+    initials = [np.broadcast_to(d.initial, d.size) for d in port.delays]
+    if not any(np.any(v) for v in initials):
+        return None
+    found = []
+    for initial in reversed(initials):
+        value = initial[None].astype(np.int64)
+        if port.gather is not None:
+            value = np.where(port.gather.index < 0, 0, value.reshape(1, -1)[:, np.maximum(port.gather.index, 0)])
+        found.append(synapse(port.synapse, [value], limits(graph))[0].astype(np.int64))
+    return np.stack(found)
+
+
+def program_row(graph: Graph, schedule: Schedule, n: IntProgram, keep: Store) -> dict[str, Any]:
+    """A neuron program: its instructions as data."""
+    rows = []
+    for p, e, current in zip(ports(graph, n), n.exponents, n.currents, strict=True):
+        first = initial_accumulators(graph, p)
+        initial = None if first is None else keep(f"{p.synapse.name}.initial", first)
+        rows.append({**_port(graph, schedule, p, e, keep), "current": current, "initial": initial})
+
+    def stored(label: str, arrays: tuple[Array, ...]) -> list[str]:
+        return [keep(f"{n.name}.{label}.{k}", array) for k, array in enumerate(arrays)]
+
+    tables = zip(stored("tables", n.tables), n.table_low, n.table_shift, strict=True)
+    return {
+        "name": n.name, "shape": list(graph.shape(n.name)), "depth": schedule.depth[n.name], "ports": rows,
+        "program": {
+            "gains": stored("gain", n.gain), "shifts": list(n.gain_shift), "biases": stored("bias", n.bias),
+            "constants": stored("constants", n.constants), "initial": stored("initial", n.initial),
+            "tables": [{"values": values, "low": low, "shift": shift} for values, low, shift in tables],
+            "code": [
+                {"target": i.target, "op": i.op, "args": list(i.args), "lefts": list(i.lefts), "right": i.right,
+                 "saturates": i.saturates, "table": i.table} for i in n.instructions
+            ],
+            "payload": n.payload, "payload_shift": n.payload_shift, "payload_min": n.payload_min, "payload_max": n.payload_max,
+            "membrane": n.membrane, "following": list(n.following),
+        },
+    }  # fmt: skip
 
 
 def _port(graph: Graph, schedule: Schedule, port: Port, exponent: int, keep: Store) -> dict[str, Any]:

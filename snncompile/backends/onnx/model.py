@@ -26,12 +26,15 @@ import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from snncompile.backends.onnx.neurons import NeuronWriter, states_of
+from snncompile.backends.onnx.programs import ProgramWriter, program_states
 from snncompile.backends.onnx.synapses import write_synapse
 from snncompile.backends.onnx.writer import Writer
 from snncompile.ir.graph import Array, Graph, fresh_name, port_of
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Delay
-from snncompile.ir.reference import references
+from snncompile.ir.population import INTEGER_POPULATIONS
+from snncompile.ir.program import IntProgram
+from snncompile.ir.reference import limits, references
 from snncompile.version import VERSION
 
 OPSET, IR_VERSION = 17, 8
@@ -77,7 +80,12 @@ class _ModelWriter:
         after: dict[str, str] = {}
         for n in graph.nodes:
             w.prefix, w.doc = n.name, "" if n.loc is None else str(n.loc)
-            if isinstance(n, IntNeuron):
+            if isinstance(n, IntProgram):
+                mine = {key: self.before[f"{n.name}.{key}"] for key in program_states(n)}
+                stepped = ProgramWriter(neurons, limits(graph)["membrane"]).program(n, [self.env[r] for r in n.inputs], mine)
+                self.env |= {n.name: stepped.payload, f"{n.name}.m": stepped.m, f"{n.name}.v": stepped.v}
+                after |= {f"{n.name}.{key}": value for key, value in stepped.states.items()}
+            elif isinstance(n, IntNeuron):
                 mine = {key: self.before[f"{n.name}.{key}"] for key in states_of(n)}
                 stepped = neurons.write(n, [self.env[r] for r in n.inputs], mine)
                 self.env |= {n.name: stepped.payload, f"{n.name}.m": stepped.m, f"{n.name}.v": stepped.v}
@@ -100,7 +108,9 @@ class _ModelWriter:
         """Every state with its value before step 0 and its shape, in the order of the graph."""
         found: dict[str, tuple[Array, tuple[int, ...]]] = {}
         for n in self.graph.nodes:
-            if isinstance(n, IntNeuron):
+            if isinstance(n, IntProgram):
+                found |= {f"{n.name}.{key}": (value, self.graph.shape(n.name)) for key, value in program_states(n).items()}
+            elif isinstance(n, IntNeuron):
                 found |= {f"{n.name}.{key}": (value, self.graph.shape(n.name)) for key, value in states_of(n).items()}
             elif isinstance(n, Delay):
                 found[n.name] = (n.initial.astype(np.int64), n.size)
@@ -145,7 +155,7 @@ def _quantiser(n: IntInput) -> dict[str, Any]:
 def _scale(graph: Graph, ref: str) -> Any:
     """The real value of one unit of an output; 1 where it is no population's."""
     n = graph.node(ref)
-    return (n.v_scale if port_of(ref) else n.out_scale).tolist() if isinstance(n, IntNeuron) else 1.0
+    return (n.v_scale if port_of(ref) else n.out_scale).tolist() if isinstance(n, INTEGER_POPULATIONS) else 1.0
 
 
 __all__ = ["IR_VERSION", "OPSET", "STEP", "step_model"]

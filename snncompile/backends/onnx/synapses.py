@@ -32,6 +32,7 @@ from snncompile.errors import InternalError
 from snncompile.ir.graph import Array, Graph, Op, port_of
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Add, Conv2d, Delay, Diagonal, Gather, Linear
+from snncompile.ir.program import IntProgram
 from snncompile.ir.reference import limits
 
 FLOAT32, FLOAT64 = 2**24, 2**53
@@ -70,6 +71,9 @@ def largest(graph: Graph, ref: str, seen: frozenset[str] = frozenset()) -> int:
     n = graph.node(ref)
     if isinstance(n, IntInput):
         return max(abs(n.low), abs(n.high))
+    if isinstance(n, IntProgram):
+        wide = max(abs(k) for k in limits(graph)["membrane"])
+        return wide if port_of(ref) else max(abs(n.payload_min), abs(n.payload_max))
     if isinstance(n, IntNeuron):
         if port_of(ref) or n.fire == "none":
             return max(abs(k) for k in limits(graph)["membrane"])

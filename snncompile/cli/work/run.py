@@ -18,7 +18,7 @@ from snncompile.cli.work.verifying import warn_clipped
 from snncompile.errors import InternalError, fail
 from snncompile.ir import reference
 from snncompile.ir.graph import Array
-from snncompile.ir.integer import IntNeuron
+from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.report.summary import facts, put
 from snncompile.report.words import count, percent
 from snncompile.verify import default_input
@@ -45,7 +45,7 @@ def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout:
         outputs = _execute(program, payloads, backend, timeout, progress)
     ref = program.output
     node = program.graph.node(ref)
-    if not isinstance(node, IntNeuron):
+    if not isinstance(node, INTEGER_POPULATIONS):
         raise InternalError(f"output '{ref}' is no population")
     values = outputs * (node.v_scale if "." in ref else node.out_scale)
     decided = logits(values, program.manifest["readout"])

@@ -17,7 +17,8 @@ from snncompile.cli.work.request import ModelOptions, bundle_data
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import fail
 from snncompile.ir.graph import Graph
-from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.integer import IntInput
+from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.quantize import Options
 from snncompile.report.summary import print_verification
 from snncompile.verify import Original
@@ -98,7 +99,7 @@ def _different(ours: Graph, theirs: Graph) -> str | None:
     """The first way in which two programs are not of the same network, whatever the weights."""
     if ours.steps != theirs.steps:
         return f"the bundle runs {ours.steps} steps, the model {theirs.steps}"
-    mine, other = ({n.name: g.shape(n.name) for n in g.of(IntInput, IntNeuron)} for g in (ours, theirs))
+    mine, other = ({n.name: g.shape(n.name) for n in g.of(IntInput, *INTEGER_POPULATIONS)} for g in (ours, theirs))
     for name in [*mine, *other]:
         if name not in other or name not in mine:
             return f"only the {'bundle' if name in mine else 'model'} has a population '{name}'"

@@ -14,6 +14,7 @@ from torch import nn
 from snncompile.capture.capture import capture
 from snncompile.errors import CompileError
 from snncompile.ir.neuron import Fire, Neuron, Reset
+from snncompile.ir.program import NeuronProgram
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -167,18 +168,21 @@ def test_snntorch(name):
     assert [n.reset for n in found] == [Reset.SET if "zero" in name else Reset.KEEP if "none" in name else Reset.SUBTRACT] * 2
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (leaky("subtract", False), "reset_delay=False"),
-        (lambda n: snntorch.Synaptic(alpha=0.7, beta=0.8, init_hidden=True, reset_mechanism="zero"), "drops the input"),
-        (lambda n: snntorch.Lapicque(beta=0.8, init_hidden=True, reset_mechanism="zero"), "drops the input"),
-    ],
-)
-def test_snntorch_resets_without_a_normal_form_say_why(make, words):
-    with pytest.raises(CompileError, match=words) as caught:
-        capture(Two(make), input_shape=(6,), steps=5)
-    assert caught.value.code == "SNN120"
+SNNTORCH_PROGRAMS = {
+    "leaky subtract at once": leaky("subtract", False),
+    "synaptic zero": lambda n: snntorch.Synaptic(alpha=0.7, beta=0.8, init_hidden=True, reset_mechanism="zero"),
+    "lapicque zero": lambda n: snntorch.Lapicque(beta=0.8, init_hidden=True, reset_mechanism="zero"),
+    "rleaky one to one, zero": lambda n: snntorch.RLeaky(beta=0.8, init_hidden=True, all_to_all=False, V=0.4, reset_mechanism="zero"),
+}
+
+
+@pytest.mark.parametrize("name", SNNTORCH_PROGRAMS)
+def test_snntorch_resets_without_a_normal_form_are_programs(name):
+    """A delayed reset to zero drops the input of the step after a spike: a product of a spike and the next current."""
+    graph = agrees(Two(SNNTORCH_PROGRAMS[name]), (6,)).graph
+    assert not graph.of(Neuron)
+    assert all(n.spiking for n in graph.of(NeuronProgram))
+    assert len(graph.of(NeuronProgram)) == 2
 
 
 # SpikingJelly -----------------------------------------------------------------------------------------------------------
@@ -196,16 +200,27 @@ def test_spikingjelly(name):
     agrees(around(SPIKINGJELLY[name]()), (6,))
 
 
-@pytest.mark.parametrize(
-    ("model", "operation"),
-    [
-        (lambda: around(neuron.QIFNode()), "mul"),
-        (lambda: around(neuron.EIFNode()), "exp"),
-        (lambda: norse.SequentialState(dense(6, 8), norse.LIFExCell(), dense(8, 3)), "exp"),
-    ],
-    ids=["quadratic", "exponential", "Norse's exponential"],
-)
-def test_neurons_that_are_not_affine_name_the_operation_in_the_way(model, operation):
-    with pytest.raises(CompileError, match=rf"the operation in the way is '{operation}\.") as caught:
-        capture(model(), input_shape=(6,), steps=5)
+class Rounding(nn.Module):
+    """A quadratic neuron whose state is a whole number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.v = torch.zeros(1)
+
+    def forward(self, x):
+        m = torch.round(self.v * self.v) + x
+        s = (m >= 1).float()
+        self.v = m * (1 - s)
+        return s
+
+
+def test_neurons_that_are_no_programs_name_the_operation_in_the_way():
+    with pytest.raises(CompileError, match=r"the operation in the way is 'round\.") as caught:
+        capture(around(Rounding()), input_shape=(6,), steps=5)
+    assert caught.value.code == "SNN120"
     assert caught.value.diagnostics[0].loc is not None
+
+
+def test_norses_exponential_neuron_is_a_program():
+    graph = agrees(norse.SequentialState(dense(6, 8), norse.LIFExCell(), dense(8, 3)), (6,)).graph
+    assert len(graph.of(NeuronProgram)) == 1

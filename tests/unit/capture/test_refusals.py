@@ -62,10 +62,10 @@ def softmax(net, x):
     return net.b(torch.softmax(net.lif(net.a(x)), dim=1))
 
 
-def quadratic(net, x):
+def rounding(net, x):
     i = net.a(x)
     v = torch.zeros_like(i) if net.v is None else net.v
-    m = v * v + i
+    m = torch.floor(v * v) + i
     s = (m >= 0.3).float()
     net.v = m * (1 - s)
     return net.b(s)
@@ -79,7 +79,7 @@ REFUSED = [
     (random, "SNN116", "random numbers in evaluation mode"),
     (branch, "SNN112", "decides by the value"),
     (softmax, "SNN121", "softmax"),
-    (quadratic, "SNN120", "no normal form"),
+    (rounding, "SNN120", "a program has no operation 'floor.default'"),
 ]
 
 

@@ -27,26 +27,26 @@ class LIF(nn.Module):
         return s
 
 
-class Quadratic(nn.Module):
+class Rounding(nn.Module):
     def __init__(self):
         super().__init__()
-        self.v = 0.0
+        self.v = torch.zeros(1)
 
     def forward(self, x):
-        self.v = self.v + 0.1 * (self.v * self.v) + x
+        self.v = self.v + 0.1 * torch.floor(self.v * self.v) + x
         s = (self.v >= 1).float()
         self.v = self.v * (1 - s)
         return s
 
 
 class FiveBlockers(nn.Module):
-    """A decision, a random draw, a norm between neurons, a quadratic neuron; a norm and a softmax that the host can compute."""
+    """A decision, a random draw, a norm between neurons, a neuron that rounds; a norm and a softmax that the host can compute."""
 
     def __init__(self):
         super().__init__()
         self.pre, self.norm = nn.LayerNorm(12), nn.LayerNorm(16)
         self.a, self.b, self.c, self.d = nn.Linear(12, 16), nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 4)
-        self.n1, self.n2, self.n3 = LIF(), Quadratic(), LIF()
+        self.n1, self.n2, self.n3 = LIF(), Rounding(), LIF()
 
     def forward(self, x):
         x = self.norm(self.n1(self.a(self.pre(x))))

@@ -21,6 +21,7 @@ class NeuronState:
     """Membrane ``v``, synaptic current ``i`` and threshold adaptation ``w`` of one population, and how they advance."""
 
     def __init__(self, plan: Plan, population: Population) -> None:
+        assert population.neuron is not None
         self.spec: Neuron = population.neuron
         self.shape = population.shape
         self.bits = plan.decay_bits

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .packed import unpack
+from .program_plan import Program, read_program
 
 SCHEMA = 3
 INT32 = 2**31
@@ -59,7 +60,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Port:
-    """One synapse group: payload of ``source`` -> accumulator of the population."""
+    """One synapse group: payload of ``source`` -> accumulator of the population.
+
+    Of a program: the current that it feeds, and its accumulators in the first ``model_delay`` steps of a sample (0 without).
+    """
 
     source: str
     gather: np.ndarray | None
@@ -73,6 +77,8 @@ class Port:
     model_delay: int
     hop_delay: int
     source_shape: tuple[int, ...]
+    current: int = 0
+    initial: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -106,14 +112,15 @@ class Neuron:
 
 @dataclass(frozen=True)
 class Population:
-    """A layer of neurons at ``depth`` hardware steps behind the input."""
+    """A layer of neurons at ``depth`` hardware steps behind the input; each runs the neuron step, or else a program."""
 
     name: str
     shape: tuple[int, ...]
     depth: int
     ports: tuple[Port, ...]
-    neuron: Neuron
+    neuron: Neuron | None
     payload: Range
+    program: Program | None = None
 
     @property
     def size(self) -> int:
@@ -182,8 +189,16 @@ class _Reader:
 
     def population(self, row: dict[str, Any]) -> Population:
         name, shape = row["name"], self.shapes[row["name"]]
-        neuron = self.neuron(row["neuron"], name, shape)
         ports = tuple(self.port(p, name) for p in row["ports"])
+        if row.get("program"):
+            program = read_program(row["program"], self.tensor, _require)
+            _require({p.current for p in ports} == {*range(len(program.gains))}, f"'{name}': its ports do not feed each of its currents")
+            for array in (*program.initial, *(a[0] for a in (*program.gains, *program.biases, *program.constants))):
+                _broadcasts(array.shape, shape, f"'{name}': a parameter of its program")
+            payload = Range(program.payload_min, program.payload_max)
+            _require(self.payload.low <= payload.low and payload.high <= self.payload.high, f"'{name}' can send more than a payload holds")
+            return Population(name, shape, self.depths[name], ports, None, payload, program)
+        neuron = self.neuron(row["neuron"], name, shape)
         if neuron.fire == "none":
             payload = Range(max(self.payload.low, self.membrane.low), min(self.payload.high, self.membrane.high))
         else:
@@ -216,6 +231,8 @@ class _Reader:
             model_delay=delay,
             hop_delay=hop,
             source_shape=self.shapes[source],
+            current=_integer(row.get("current", 0), f"current of {where}", 0),
+            initial=self.tensor(row["initial"]).astype(np.int64) if row.get("initial") else None,
         )
 
     def neuron(self, row: dict[str, Any], name: str, shape: tuple[int, ...]) -> Neuron:

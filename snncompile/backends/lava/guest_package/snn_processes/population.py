@@ -13,6 +13,7 @@ import numpy as np
 
 from .neuron import NeuronState
 from .plan import Plan, Population, Port
+from .program import ProgramState
 from .synapse import make_synapse
 
 
@@ -23,7 +24,8 @@ class Engine:
         self, plan: Plan, population: Population, *, samples: int, largest: dict[str, int], dense: frozenset[int], out: Path, rest: int = 0
     ) -> None:
         self.plan, self.population, self.samples, self.rest = plan, population, samples, rest
-        self.neuron = NeuronState(plan, population)
+        self.neuron = NeuronState(plan, population) if population.program is None else ProgramState(plan, population)
+        self.currents = 1 if population.program is None else len(population.program.gains)
         self.lines = [DelayLine(p, k in dense) for k, p in enumerate(population.ports)]
         self.synapses = {k: make_synapse(p, population.shape, largest[p.source]) for k, p in enumerate(population.ports) if k not in dense}
         self.payloads = np.load(out / f"{population.name}.payload.npy", mmap_mode="r+", allow_pickle=False)
@@ -44,11 +46,14 @@ class Engine:
         sample, t = slot
         if t == 0:
             self.neuron.start_sample()
-        a = np.zeros(self.population.shape, np.int64)
-        for port, accumulator in zip(self.population.ports, arrived, strict=True):
-            if accumulator is not None and t >= port.model_delay:  # before that, the delay reaches into the previous sample
-                a += accumulator.astype(np.int64, copy=False) << port.exponent
-        n = self.neuron.step(t, a)
+        sums = [np.zeros(self.population.shape, np.int64) for _ in range(self.currents)]
+        for port, delivered in zip(self.population.ports, arrived, strict=True):
+            accumulator = delivered
+            if t < port.model_delay:  # the delay reaches into the previous sample
+                accumulator = None if port.initial is None else port.initial[t]
+            if accumulator is not None:
+                sums[port.current] += accumulator.astype(np.int64, copy=False) << port.exponent
+        n = self.neuron.step(t, sums[0]) if isinstance(self.neuron, NeuronState) else self.neuron.step(t, sums)
         self.payloads[sample, t] = n
         self.membranes[sample, t] = self.neuron.v
         return n
