@@ -176,7 +176,9 @@ def load(path: Path) -> Array:
     array: Array = np.load(path, allow_pickle=False)
     if array.dtype.names is None:
         return array
-    return {PLACES: unpack_places, RUNS: unpack_runs}.get(array.dtype.names, unpack)(array)
+    if array.dtype.names == PLACES:
+        return unpack_places(array)
+    return unpack_runs(array) if array.dtype.names == RUNS else unpack(array)
 
 
 class Folder:
