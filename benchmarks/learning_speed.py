@@ -1,7 +1,7 @@
 """Samples per second of learning, each on one core:  uv run python benchmarks/learning_speed.py.
 
-A readout of 128 x 10 synapses at T = 6 learns from 500 samples of random spikes: the integer engine with its hardware steps, PyTorch's
-online rule, and the float rule in NumPy. Processor time, so that other work on the machine does not count.
+A readout of 128 x 10 synapses at T = 6 learns from 500 samples of random spikes: the integer engine with its hardware steps, and PyTorch's
+online rule. Processor time, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 
 import snncompile
 from snncompile.learning import LearnOptions, Widths, learn, make_plastic
-from snncompile.learning.float_rule import learn_float
+from snncompile.learning.float_rule import float_stages
 from snncompile.online import OnlineLIF, ResettableNetwork, TracedLinear
-from snncompile.online.stream import learn_stream
+from snncompile.online.chain import Stage, learn_chain
 
 SAMPLES, STEPS, INPUTS, CLASSES, DENSITY = 500, 6, 128, 10, 0.15
 
@@ -50,19 +50,16 @@ def main() -> None:
     torch.set_num_threads(1)
     g = np.random.default_rng(0)
     spikes = (g.random((SAMPLES, STEPS, INPUTS)) < DENSITY).astype(np.uint8)
-    labels, bias = g.integers(0, CLASSES, SAMPLES), np.zeros(CLASSES)
+    labels = g.integers(0, CLASSES, SAMPLES)
     compiled = snncompile.compile(Readout().eval(), input_shape=(INPUTS,), steps=STEPS, input_range=(0, 255, 1))
     for rule in ("ottt", "sltt"):
         options = LearnOptions(layer="readout", rule=rule)
         plastic = make_plastic(compiled.result, compiled.float_graph, compiled.source_graph, compiled.target, options)
         p, graph, widths = plastic.program, plastic.result.graph, Widths.of(compiled.target)
-        start = p.chip_weights(graph) * p.lsb / p.gain
+        stages = [Stage(**given) for given in float_stages(p, graph)]
         print(f"{rule}: {p.time(plastic.schedule).hardware_steps(SAMPLES):,} hardware steps")
         timed("integer engine", lambda: learn(p, graph, plastic.schedule, widths, spikes, labels))  # noqa: B023 - called at once
-        timed("PyTorch's online rule", lambda: learn_stream(
-            spikes, labels, start, bias, gain=p.gain, leak=p.leak, rate=p.rate, loss=p.error.loss  # noqa: B023
-        ))  # fmt: skip
-        timed("float rule in NumPy", lambda: learn_float(p, graph, spikes, labels))  # noqa: B023
+        timed("PyTorch's online rule", lambda: learn_chain(stages, spikes, labels, loss="softmax"))  # noqa: B023
 
 
 if __name__ == "__main__":

@@ -26,16 +26,27 @@ import snncompile
 from snncompile.backends.lava.learning_plan import add_learning
 from snncompile.backends.lava.plan import write_plan
 from snncompile.ir import reference
-from snncompile.learning.attach import LearnOptions, make_plastic
-from snncompile.learning.float_rule import learn_float
+from snncompile.learning.attach import LearnOptions, Plastic, make_plastic
+from snncompile.learning.float_rule import float_stages
 from snncompile.learning.stream import learn
 from snncompile.learning.widths import Widths
-from snncompile.online.stream import learn_stream
+from snncompile.online.chain import Stage, learn_chain, run_chain
 from snncompile.verify.dynamics import input_values
-from snncompile.verify.learning import chip_accuracy, compare_lava, compare_updates, float_accuracy
+from snncompile.verify.learning import checkpoints, chip_accuracy, compare_lava, compare_updates
+from snncompile.verify.readout import accuracy, decide
 
 CURVE = 1000
 """Test samples for the curves; the accuracies that are printed are of the whole test sets."""
+
+
+def stages(plastic: Plastic) -> list[Stage]:
+    """The readout for PyTorch."""
+    return [Stage(**given) for given in float_stages(plastic.program, plastic.result.graph)]
+
+
+def float_accuracy(readout: list[Stage], spikes: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
+    """Accuracy of a float readout on the same spikes."""
+    return float(accuracy(decide(run_chain(readout, spikes, [weight]), "sum"), y) or 0.0)
 
 
 def main() -> None:
@@ -84,41 +95,42 @@ def main() -> None:
     tests = {name: (seen(xt[: args.test_samples]), yt[: args.test_samples]) for name, (xt, yt) in task.tests.items()}
     tested = sum(len(yt) for _, yt in tests.values())
     say(f"frozen layers: {len(x)} samples of the stream, {tested} to test on, {taught.mean():.3f} spikes a neuron and step")
-    start = plastic.program.chip_weights(plastic.result.graph) * plastic.program.lsb
-    growth = np.abs(learn_float(plastic.program, plastic.result.graph, taught[:512], y[:512], start)).max() / np.abs(start).max()
+    (reached,) = learn_chain(stages(plastic), taught[:512], y[:512], loss="softmax", keep=(0, len(y[:512])))
+    growth = np.abs(reached[-1]).max() / max(np.abs(reached[0]).max(), 1e-30)
     options = replace(options, headroom=max(1.0, 1.25 * float(growth)))
     plastic = make_plastic(compiled.result, compiled.float_graph, compiled.source_graph, compiled.target, options)
     program, graph = plastic.program, plastic.result.graph
-    impulse, levels = program.rule.x1.impulse, program.error.levels
-    say(f"dw = {program.rule.lava('dw')}; x1 += {impulse:.4g}; {levels} levels; headroom {options.headroom:.2f}")
+    (layer,) = program.layers
+    impulse, levels = layer.rule.x1.impulse, program.error.levels
+    say(f"dw = {layer.rule.lava('dw')}; x1 += {impulse:.4g}; {levels} levels; headroom {options.headroom:.2f}")
     ours = learn(program, graph, plastic.schedule, Widths.of(compiled.target), taught, y)
-    say(f"learned on the chip's integers; {np.mean(np.abs(ours.weights[-1]) >= 255):.2%} of the weights at their limit")
-    bias = np.zeros(len(start))
-    begin = ours.weights[0] * program.lsb / program.gain
-    floated = learn_stream(taught, y, begin, bias, gain=program.gain, leak=program.leak, rate=program.rate, loss=program.error.loss)
-    update = compare_updates(program, ours, floated)
+    (mine,), at = ours.layers, checkpoints(len(y))
+    say(f"learned on the chip's integers; {np.mean(np.abs(mine.final) >= 255):.2%} of the weights at their limit")
+    (floated,) = learn_chain(stages(plastic), taught, y, loss=program.error.loss, keep=(0, *at))
+    chip = mine.weights[[ours.at.index(n) for n in (0, *at)]]
+    update = compare_updates(layer, at, chip, floated)
     say(f"update: correlation {update.correlation:.4f}, slope {update.slope:.4f}")
     accuracies: dict[str, dict[str, float]] = {}
     found: dict[str, object] = {
-        "task": args.task, "rule": args.rule, "rate": args.rate, "samples": len(y), "dw": program.rule.lava("dw"),
+        "task": args.task, "rule": args.rule, "rate": args.rate, "samples": len(y), "dw": layer.rule.lava("dw"),
         "headroom": options.headroom, "update_correlation": update.correlation, "update_slope": update.slope,
         "drift": [dict(r) for r in update.drift], "accuracy": accuracies,
     }  # fmt: skip
     for name, (sent, yt) in tests.items():
         row = {
-            "on the chip": chip_accuracy(program, graph, sent, yt, ours.weights[-1], "sum"),
-            "PyTorch": float_accuracy(sent, yt, floated[-1], bias, program.gain, "sum"),
-            "no learning": chip_accuracy(program, graph, sent, yt, ours.weights[0], "sum"),
+            "on the chip": chip_accuracy(program, graph, sent, yt, [chip[-1]], "sum"),
+            "PyTorch": float_accuracy(stages(plastic), sent, yt, floated[-1]),
+            "no learning": chip_accuracy(program, graph, sent, yt, [chip[0]], "sum"),
         }
         accuracies[name] = row
         say(f"{name:18} {len(yt):6,} samples  " + "  ".join(f"{k} {100 * v:.2f} %" for k, v in row.items()))
-    seen_at = [0, *(int(row["samples"]) for row in update.drift)]
+    seen_at = [0, *at]
     lines: dict[str, list[float]] = {}
     for name, (sent, yt) in tests.items():
         part = np.random.default_rng(0).permutation(len(yt))[:CURVE]
         cut, labels = sent[part], yt[part]
-        lines[f"{name}: chip"] = [chip_accuracy(program, graph, cut, labels, ours.weights[n], "sum") for n in seen_at]
-        lines[f"{name}: PyTorch"] = [float_accuracy(cut, labels, floated[n], bias, program.gain, "sum") for n in seen_at]
+        lines[f"{name}: chip"] = [chip_accuracy(program, graph, cut, labels, [w], "sum") for w in chip]
+        lines[f"{name}: PyTorch"] = [float_accuracy(stages(plastic), cut, labels, w) for w in floated]
     found["curves"] = {"samples": seen_at, "test_samples_at_most": CURVE, **lines}
     if args.lava:
         with tempfile.TemporaryDirectory() as folder:

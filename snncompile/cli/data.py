@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,30 @@ RECIPE = "write it with numpy.savez('data.npz', x=images, y=labels)"
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """``x`` (N, T | 1, *shape), floating; ``y`` (N,) or None; ``source`` in words, ``grid`` (low, high, step) if the type tells."""
+    """``x`` (N, T | 1, *shape), floating; ``y`` (N,) or None; ``source`` in words, ``grid`` (low, high, step) if the type tells;
+    ``extra`` the other arrays of the file that have an entry per sample, by name."""
 
     x: Array
     y: Array | None
     source: str
     sha256: str | None = None
     grid: tuple[float, float, float] | None = None
+    extra: Mapping[str, Array] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def first(self, count: int) -> Data:
         """The first samples."""
-        return replace(self, x=self.x[:count], y=None if self.y is None else self.y[:count])
+        return self._cut(slice(count))
+
+    def since(self, start: int) -> Data:
+        """The samples from ``start`` on."""
+        return self._cut(slice(start, None))
+
+    def _cut(self, part: slice) -> Data:
+        extra = None if self.extra is None else {k: v[part] for k, v in self.extra.items()}
+        return replace(self, x=self.x[part], y=None if self.y is None else self.y[part], extra=extra)
 
 
 def load_data(path: Path, shape: tuple[int, ...], steps: int) -> Data:
@@ -59,7 +70,8 @@ def load_data(path: Path, shape: tuple[int, ...], steps: int) -> Data:
         raise fail("SNN024", f"x in {path} holds NaN or infinity, first in sample {sample}", help="clean the data; nothing is guessed here")
     values = x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32)
     y = _labels(path, arrays["y"], len(x)) if "y" in arrays else None
-    return Data(values, y, str(path), hashlib.sha256(raw).hexdigest(), grid)
+    extra = {k: v for k, v in arrays.items() if k not in ("x", "y") and v.ndim and len(v) == len(x) and v.dtype.kind in "biuf"}
+    return Data(values, y, str(path), hashlib.sha256(raw).hexdigest(), grid, extra)
 
 
 def _arrays(path: Path, raw: bytes) -> dict[str, Array]:
@@ -67,7 +79,8 @@ def _arrays(path: Path, raw: bytes) -> dict[str, Array]:
         raise fail("SNN020", f"{path} is a single array (.npy), expected an .npz with x and optional y", help=RECIPE)
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name in ("x", "y")} or {n: archive[n] for n in archive.files}
+            wanted = [n for n in archive.files if n in ("x", "y") or n.startswith("teacher.")]
+            return {name: archive[name] for name in (wanted if "x" in wanted else archive.files)}
     except ValueError as e:
         if "Object arrays" in str(e):
             raise fail("SNN023", f"{path} holds pickled objects, which could run code when loaded", help="save arrays of numbers") from e

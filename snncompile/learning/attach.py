@@ -1,50 +1,70 @@
-"""Make one layer of a compiled network plastic: integers and schedule with room to learn, the rule and the error population."""
+"""Make layers of a compiled network plastic: integers and schedule with room to learn, rules, error population and modulators."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from snncompile.errors import fail
-from snncompile.ir.graph import Array, Graph
+from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.linear_ops import Linear
 from snncompile.ir.neuron import Neuron
+from snncompile.learning.chain import Link, find_chain
 from snncompile.learning.error_population import LOSSES, OCTAVE_BITS, ErrorPopulation
+from snncompile.learning.feedback import FEEDBACK, Feedback, feedback_levels, make_feedback
+from snncompile.learning.hidden import lower_hidden
 from snncompile.learning.method import Method, find_method
-from snncompile.learning.program import LearningProgram, find_plastic
+from snncompile.learning.modulator import Modulator
+from snncompile.learning.program import LearningProgram, PlasticLayer
+from snncompile.learning.psi import ENTRIES, PSI_TOP, Psi, parse_psi
 from snncompile.learning.readout import lower_plastic
 from snncompile.learning.rule import Factor, Product, Rule, Trace
 from snncompile.learning.scaling import Scale, scale_plain, scale_traced
-from snncompile.mapping.schedule import Schedule, schedule
+from snncompile.learning.timing import Timing, find_timing
+from snncompile.mapping.schedule import Schedule
+from snncompile.numerics import Format
 from snncompile.quantize import QuantResult
 from snncompile.target import Target
 
-LAG = 2
-"""Hardware steps from the presynaptic spikes to the error at the synapse: the synapse's hop, and the error's."""
+SEEDS = 16
+"""Seeds of one layer: the engine takes four in a row for its traces, the populations one each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnOptions:
     """What to learn and how.
 
-    layer     the plastic layer        rule  ottt, sltt, osr, ndot        rate  eta of plain SGD on the loss averaged over the T steps
-    loss      softmax (cross-entropy) or mse                              headroom  how much the largest weight may grow
-    leak      decay of the trace per model step; by default that of the presynaptic neurons
+    layer     the plastic layer, or several          rule  ottt, sltt, osr, ndot, ltl     rate  eta of plain SGD on the loss averaged over T
+    loss      softmax (cross-entropy) or mse      headroom  how much the largest weight of a layer may grow, or that by layer
+    leak      decay of the traces per model step; by default that of the presynaptic neurons
+    surrogate psi of hidden layers, kind:size; by default the rule's       feedback  random, or transpose: the readout's weights at first
+    feedback_scale  root mean square of random feedback; by default that of the readout's weights
+    warm, weight    ltl: the first step that learns, by default 3/4 of T; the local loss's coefficient C
     carry     what may be left of a sample's trace when the next sample begins        seed  of all random numbers but Lava's own
     """
 
-    layer: str
+    layer: str | tuple[str, ...]
     rule: str = "ottt"
     rate: float = 0.01
     loss: str = "softmax"
-    headroom: float = 1.5
+    headroom: float | Mapping[str, float] = 1.5
     leak: float | None = None
+    surrogate: str | None = None
+    feedback: str = "random"
+    feedback_scale: float | None = None
+    warm: int | None = None
+    weight: float = 1.0
     carry: float = 1 / 16
     seed: int = 1
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the plastic layers."""
+        return (self.layer,) if isinstance(self.layer, str) else self.layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,83 +76,189 @@ class Plastic:
     program: LearningProgram
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A plastic layer before its scales: weight LSB, float update per unit of modulator and trace, decay, membrane factor."""
+
+    link: Link
+    weight: Array
+    lsb: float
+    step: float
+    gain: float
+    leak: float
+    unit: float
+
+
 def make_plastic(result: QuantResult, float_graph: Graph, captured: Graph, target: Target, options: LearnOptions) -> Plastic:
     """Attach learning to ``options.layer``.
 
-    captured  the network before folding, from which the gain that was folded into the layer is read
+    captured  the network before folding, from which the gain that was folded into a layer is read
     Errors    SNN801 target without learning; SNN805, SNN806 layer; SNN807 rule; SNN808 rate; SNN809 overflow; SNN810 loss or option;
-              SNN811 a gain or leak that differs between the layer's inputs
+              SNN811 a gain or leak that differs between the layer's inputs; SNN814 feedback that does not fit
     """
     method = find_method(options.rule)
-    _check(options)
-    source, synapse, neuron = find_plastic(result.graph, options.layer)
-    folded = float_graph.by_name[synapse.name]
-    assert isinstance(folded, Linear)
-    gain = _gain(folded, captured)
-    plastic = lower_plastic(result, folded.weight, synapse, neuron, headroom=options.headroom, target=target)
-    timing = _timing(method, plastic.result.graph, source, neuron)
-    rho = options.rate * gain**2 / result.graph.steps
-    leak = _leak(method, options, float_graph, source)
-    scale = (
-        scale_traced(rho, plastic.lsb, leak, timing.schedule.initiation_interval, timing.delay, target) if method.trace and leak > 0
-        else scale_plain(rho, plastic.lsb, target)
-    )  # fmt: skip
-    rule = _rule(scale, timing, options.seed, traced=method.trace and leak > 0)
-    rule.check(target)
-    lowered = plastic.result.graph.by_name[neuron.name]
+    warm = _check(method, options, result.graph.steps)
+    chain = find_chain(result.graph, options.layers)
+    readout = chain[-1].population
+    made = []
+    for link in chain:
+        if link.plastic:
+            result, one = _lowered(result, link, (float_graph, captured), method, options, target)
+            made.append(one)
+    back = [] if method.local else [x for x in made if x.link.population is not readout]
+    timing = find_timing(result.graph, [x.link for x in made], readout, traced=[x.leak > 0 for x in made], local=method.local)
+    feedback = {x.link.population.name: make_feedback(_feedback_of(x, chain, float_graph), options, target, k) for k, x in enumerate(back)}
+    fine = feedback_levels(feedback.values(), target, readout) if feedback else 0
+    psi = parse_psi(options.surrogate or method.psi)
+    layers, error, notes = [], None, []
+    lowered = result.graph.by_name[readout.name]
     assert isinstance(lowered, IntNeuron)
-    error = _error(options, scale, timing.delay, lowered, target)
-    rest = max(0, math.ceil(math.log(options.carry) / math.log(leak)) - 1) if method.trace and 0 < leak < 1 else 0
+    for k, x in enumerate(made):
+        neuron = result.graph.by_name[x.link.population.name]
+        assert isinstance(neuron, IntNeuron)
+        seed = options.seed + SEEDS * (len(made) - 1 - k)
+        if x.link.population is readout:
+            scale = _scale(x, x.step / (warm + 1 if method.local else 1), timing, k, target)
+            error = _error(options, scale.levels, timing.delay[k], lowered, target, fine=fine, warm=warm if method.local else None)
+            layers.append(_layer(x, scale, timing, k, seed))
+        else:
+            given = feedback.get(neuron.name)
+            top = psi.peak * (1 / (warm + 1) if given is None else given.largest(options.loss) * given.lsb)
+            scale = _scale(x, x.step * top, timing, k, target)
+            wanted = x.step * top / (x.lsb * (timing.left(x.leak, k)))
+            modulator = _modulator(psi, x, neuron, scale, given, wanted, options, fine=fine, warm=warm, target=target)
+            modulator = replace(modulator, delay=timing.delay[k], seed=seed)
+            layer = _layer(x, scale, timing, k, seed)
+            layers.append(replace(
+                layer, psi=psi, unit=x.unit, modulator=modulator, feedback_lsb=0.0 if given is None else given.lsb,
+                feedback_seed=None if given is None else given.seed,
+            ))  # fmt: skip
+        layers[-1].rule.check(target)
+        notes += [n for n in _notes(options, scale, x) if n not in notes]
+    if error is None:
+        error = _error(options, fine or 1, 1, lowered, target, fine=fine, warm=warm if method.local else None)
+    leaks = [x.leak for x in layers if x.leak > 0]
+    rest = max([0, *(math.ceil(math.log(options.carry) / math.log(leak)) - 1 for leak in leaks)])
     program = LearningProgram(
-        method=method.name, synapse=synapse.name, population=neuron.name, source=source.name, rule=rule, error=error, rate=options.rate,
-        gain=gain, leak=leak if method.trace else 0.0, lsb=plastic.lsb, rest=rest, equation=method.equation, exact=method.exact,
-        approximated=(*method.approximated, *_notes(options, scale)),
+        method=method.name, source=made[0].link.source.name, readout=readout.name, layers=tuple(layers), error=error, rate=options.rate,
+        rest=rest, equation=method.equation_of(hidden=bool(len(layers) > 1 or layers[0].modulator)), exact=method.exact_of(bool(back)),
+        approximated=(*method.approximated_of(bool(back)), *notes),
     )  # fmt: skip
-    return Plastic(result=plastic.result, schedule=timing.schedule, program=program)
+    return Plastic(result=result, schedule=timing.schedule, program=program)
 
 
-@dataclass(frozen=True, slots=True)
-class _Timing:
-    schedule: Schedule
-    delay: int
-    epoch: int
+def _lowered(
+    result: QuantResult, link: Link, graphs: tuple[Graph, Graph], method: Method, options: LearnOptions, target: Target
+) -> tuple[QuantResult, _Made]:
+    """The integers of one plastic layer with room to learn, and its float scales."""
+    float_graph, captured = graphs
+    folded, trained = float_graph.by_name[link.synapse.name], float_graph.by_name[link.population.name]
+    assert isinstance(folded, Linear)
+    assert isinstance(trained, Neuron)
+    gain = _gain(folded, captured)
+    headroom = options.headroom if isinstance(options.headroom, float | int) else options.headroom[link.population.name]
+    neuron = result.graph.by_name[link.population.name]
+    assert isinstance(neuron, IntNeuron)
+    hidden = neuron.fire != "none"
+    unit = _unit(trained, captured) if hidden else 1.0
+    lowered = (
+        lower_hidden(result, folded.weight, link.synapse, neuron, trained=trained, headroom=headroom, target=target) if hidden
+        else lower_plastic(result, folded.weight, link.synapse, neuron, headroom=headroom, target=target)
+    )  # fmt: skip
+    step = options.rate * gain**2 * unit / result.graph.steps
+    if method.local:
+        step = options.rate * gain**2 * unit * (2 * options.weight / len(folded.weight) if hidden else 1)
+    made = _Made(
+        link=link,
+        weight=folded.weight,
+        lsb=lowered.lsb,
+        step=step,
+        gain=gain,
+        leak=_leak(method, options, float_graph, link.source),
+        unit=unit,
+    )
+    return lowered.result, made
 
 
-def _timing(method: Method, graph: Graph, source: IntNeuron, neuron: IntNeuron) -> _Timing:
-    """The smallest initiation interval in which the error comes back before the next spikes do.
-
-    A rule without a trace reads "fired in this epoch", so an epoch is one model step and must end when the error is there.
-    """
-    for interval in range(LAG + 1, LAG + 8):
-        timed = schedule(graph, interval=interval)
-        interval = timed.initiation_interval  # noqa: PLW2901 - cycles may force a larger one
-        for lag in range(LAG, interval):
-            if not method.trace and (timed.depth[source.name] + lag + 1) % interval:
-                continue
-            if timed.depth[neuron.name] != timed.depth[source.name] + 1:
-                raise fail("SNN806", f"'{neuron.name}' cannot learn on the chip: its spikes wait in the synapse", loc=neuron.loc)
-            return _Timing(timed, lag - 1, 1 if method.trace else interval)
-    raise fail("SNN806", f"'{neuron.name}' cannot learn on the chip: no schedule brings its error back in time", loc=neuron.loc)
+def _scale(x: _Made, step: float, timing: Timing, k: int, target: Target) -> Scale:
+    """The engine's numbers for updates of ``step`` at the largest error."""
+    if x.leak > 0:
+        return scale_traced(step, x.lsb, x.leak, timing.schedule.initiation_interval, timing.lag[k] - 1, target)
+    return scale_plain(step, x.lsb, target)
 
 
-def _rule(scale: Scale, timing: _Timing, seed: int, *, traced: bool) -> Rule:
+def _layer(x: _Made, scale: Scale, timing: Timing, k: int, seed: int) -> PlasticLayer:
+    rule = _rule(scale, 1 if x.leak > 0 else timing.schedule.initiation_interval, seed, traced=x.leak > 0)
+    return PlasticLayer(
+        synapse=x.link.synapse.name, population=x.link.population.name, source=x.link.source.name, rule=rule, step=x.step, gain=x.gain,
+        leak=x.leak, lsb=x.lsb, lag=timing.lag[k],
+    )  # fmt: skip
+
+
+def _rule(scale: Scale, epoch: int, seed: int, *, traced: bool) -> Rule:
     """``w -= x1 * y1`` for positive errors and ``w += x1 * y2`` for negative ones: a third factor has no sign on the chip."""
     condition, pre = ("u", (Factor("x1"),)) if traced else ("x0", ())
     products = tuple(
         Product(condition, sign * scale.mantissa, scale.exponent, (*pre, Factor(port))) for sign, port in ((-1, "y1"), (1, "y2"))
     )
-    trace = Trace(scale.stored_impulse, scale.tau) if traced else Trace()
-    return Rule(dw=products, x1=trace, epoch=timing.epoch, seed=seed)
+    return Rule(dw=products, x1=Trace(scale.stored_impulse, scale.tau) if traced else Trace(), epoch=epoch, seed=seed)
 
 
-def _error(options: LearnOptions, scale: Scale, delay: int, neuron: IntNeuron, target: Target) -> ErrorPopulation:
+def _modulator(
+    psi: Psi, x: _Made, neuron: IntNeuron, scale: Scale, given: Feedback | None, wanted: float, options: LearnOptions, *, fine: int,
+    warm: int, target: Target,
+) -> Modulator:  # fmt: skip
+    """The integers of a hidden layer's modulator; ``wanted`` is the update in weight LSBs that the largest error stands for."""
+    per_lsb = ENTRIES * x.unit / psi.reach * np.asarray(neuron.v_scale, dtype=np.float64).reshape(-1)
+    shift = _shift(float(per_lsb.max()), target.multiplier)
+    table, numbers = psi.table(), tuple(int(v) for v in np.rint(per_lsb * 2.0**shift))
+    if given is None:
+        return Modulator(kind="local", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, warm=warm)
+    per_unit = scale.levels * (wanted / scale.unit) / (fine * PSI_TOP * given.largest(options.loss))
+    power = _shift(per_unit, target.multiplier)
+    return Modulator(
+        kind="feedback", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, feedback=given.rows,
+        multiplier=round(per_unit * 2.0**power), shift=power,
+    )  # fmt: skip
+
+
+def _shift(value: float, form: Format) -> int:
+    """The largest power of two, at most 40, by which ``value`` can be multiplied and still fit."""
+    return max(0, min(40, math.floor(math.log2(form.high / value))))
+
+
+def _error(
+    options: LearnOptions, levels: int, delay: int, neuron: IntNeuron, target: Target, *, fine: int, warm: int | None
+) -> ErrorPopulation:
     lsb, n = float(neuron.out_scale.reshape(-1)[0]), math.prod(neuron.v_init.shape)
-    per_lsb = 2**OCTAVE_BITS * math.log2(math.e) * lsb if options.loss == "softmax" else scale.levels * 2 / n * lsb
-    shift = max(0, min(40, math.floor(math.log2(target.multiplier.high / per_lsb))))
-    one = 0 if options.loss == "softmax" else round(scale.levels * 2 / n * 2**shift)
+    per_lsb = 2**OCTAVE_BITS * math.log2(math.e) * lsb if options.loss == "softmax" else levels * 2 / n * lsb
+    shift = _shift(per_lsb, target.multiplier)
+    one = 0 if options.loss == "softmax" else round(levels * 2 / n * 2**shift)
     return ErrorPopulation(
-        loss=options.loss, levels=scale.levels, multiplier=round(per_lsb * 2**shift), shift=shift, one=one, delay=delay, seed=options.seed
-    )
+        loss=options.loss if warm is None else "mean", levels=levels, multiplier=round(per_lsb * 2**shift), shift=shift, one=one,
+        delay=delay, seed=options.seed, fine=fine if options.loss == "softmax" else fine // levels * levels, warm=warm or 0,
+    )  # fmt: skip
+
+
+def _feedback_of(x: _Made, chain: tuple[Link, ...], float_graph: Graph) -> tuple[Link, Array, bool]:
+    """The layer, the readout's float weights, and whether the readout reads this layer."""
+    last = float_graph.by_name[chain[-1].synapse.name]
+    assert isinstance(last, Linear)
+    return x.link, last.weight, chain[-1].source.name == x.link.population.name
+
+
+def _unit(trained: Neuron, captured: Graph) -> float:
+    """What a membrane of the folded layer is multiplied by to be the trained one's: the thresholds tell."""
+    before = captured.by_name.get(trained.name)
+    if not isinstance(before, Neuron) or not np.all(trained.theta):
+        return 1.0
+    ratio = np.asarray(before.theta / trained.theta)
+    if np.ptp(ratio) > 1e-6 * abs(float(ratio.reshape(-1)[0])):
+        raise fail(
+            "SNN811", f"thresholds of '{trained.name}' were scaled by {ratio.min():.4g} to {ratio.max():.4g}; one learning rate serves all",
+            loc=trained.loc,
+        )  # fmt: skip
+    return float(ratio.reshape(-1)[0])
 
 
 def _gain(folded: Linear, captured: Graph) -> float:
@@ -155,7 +281,7 @@ def _gain(folded: Linear, captured: Graph) -> float:
     return float(np.median(ratio))
 
 
-def _leak(method: Method, options: LearnOptions, float_graph: Graph, source: IntNeuron) -> float:
+def _leak(method: Method, options: LearnOptions, float_graph: Graph, source: Op) -> float:
     if not method.trace:
         return 0.0
     if options.leak is not None:
@@ -171,24 +297,40 @@ def _leak(method: Method, options: LearnOptions, float_graph: Graph, source: Int
     return float(values.reshape(-1)[0])
 
 
-def _check(options: LearnOptions) -> None:
-    good: dict[str, Any] = {
-        "loss": options.loss in LOSSES, "rate": options.rate > 0, "headroom": options.headroom >= 1, "carry": 0 < options.carry < 1,
-        "leak": options.leak is None or 0 <= options.leak < 1, "seed": 0 <= options.seed < 2**31,
+def _check(method: Method, options: LearnOptions, steps: int) -> int:
+    """Refuse senseless options (SNN810); the first model step that learns, 0 but for local rules."""
+    rooms = [options.headroom] if isinstance(options.headroom, float | int) else list(options.headroom.values())
+    scale, whole = options.feedback_scale, "give a number from 0 to below 1"
+    losses = ("softmax",) if method.local else LOSSES
+    good: dict[str, tuple[object, bool, str]] = {
+        "layer": (None, bool(options.layers), "name one or more layers"),
+        "loss": (options.loss, options.loss in losses, f"choose from {', '.join(losses)}"),
+        "rate": (options.rate, 0 < options.rate < math.inf, "give a positive number"),
+        "headroom": (min(rooms, default=1), all(1 <= h < math.inf for h in rooms), "give 1 or more"),
+        "carry": (options.carry, 0 < options.carry < 1, whole),
+        "leak": (options.leak, options.leak is None or 0 <= options.leak < 1, whole),
+        "feedback": (options.feedback, options.feedback in FEEDBACK, f"choose from {', '.join(FEEDBACK)}"),
+        "feedback scale": (scale, scale is None or 0 < scale < math.inf, "give a positive number"),
+        "first step": (options.warm, options.warm is None or 0 <= options.warm < steps, f"give a step from 0 to {steps - 1}"),
+        "weight": (options.weight, 0 < options.weight < math.inf, "give a positive number"),
+        "seed": (options.seed, 0 <= options.seed < 2**31 - 2**16, "give a number from 0 to below 2**31 - 2**16"),
     }  # fmt: skip
-    ways = {"loss": f"choose from {', '.join(LOSSES)}", "rate": "give a positive number", "headroom": "give 1 or more"}
-    for name, ok in good.items():
+    for name, (value, ok, way) in good.items():
         if not ok:
-            way = ways.get(name, "give a number from 0 to below 1" if name in ("leak", "carry") else "give a number from 0 to below 2**31")
-            raise fail("SNN810", f"learning has no {name} {getattr(options, name)!r}", help=way)
+            raise fail("SNN810", f"learning has no {name} {value!r}", help=way)
+    if not method.local:
+        return 0
+    return steps * 3 // 4 if options.warm is None else options.warm
 
 
-def _notes(options: LearnOptions, scale: Scale) -> tuple[str, ...]:
-    notes = [f"weights are clipped beyond {options.headroom:g} times the largest trained weight"]
+def _notes(options: LearnOptions, scale: Scale, x: _Made) -> tuple[str, ...]:
+    name = x.link.synapse.name
+    headroom = options.headroom if isinstance(options.headroom, float | int) else options.headroom[x.link.population.name]
+    notes = [f"weights of '{name}' are clipped beyond {headroom:.4g} times the largest trained weight"]
     if options.loss == "mse":
         notes.append("errors beyond 1 are clipped")
     if scale.impulse < 4 and scale.tau:
-        notes.append(f"at this rate a spike adds only {scale.impulse:.3g} to the trace: its rounding is noise")
+        notes.append(f"at this rate a spike adds only {scale.impulse:.3g} to the trace of '{name}': its rounding is noise")
     return tuple(notes)
 
 

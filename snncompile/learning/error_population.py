@@ -2,8 +2,10 @@
 
 softmax   g = softmax(z) - onehot             with the exponential from a table of half an octave's finest steps and one division
 mse       g = (2 / n) * (z - onehot)
+mean      g = (softmax(mean of z[0..t]) - onehot) / (t + 1) from step ``warm`` on, nothing before (LTL)
 payload   k = floor(levels * g + r / 2**16),  r uniform in 0..2**16 - 1 per neuron and step:  the mean of k is levels * g, without bias
 sent      y1 = 2 * max(k, 0),  y2 = 2 * max(-k, 0)        even, so that the engine's product loses no bit; two ports for the two signs
+graded    the same error with ``fine`` levels in place of ``levels``, signed: what a feedback synapse carries to hidden layers
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snncompile.learning.dither import DITHER_BITS, Dither
+
 Ints = npt.NDArray[np.int64]
 OCTAVE_BITS = 6
 ONE_BITS = 15
@@ -25,9 +29,11 @@ LOSSES = ("softmax", "mse")
 class ErrorPopulation:
     """Integers of the error population.
 
-    loss     "softmax" or "mse"       levels  k runs over -levels..levels; what lies beyond is clipped (mse only)
+    loss     "softmax", "mse" or "mean"      levels  k runs over -levels..levels; what lies beyond is clipped (mse only)
     multiplier, shift   softmax: steps of 1/64 octave per payload LSB;  mse: levels of the error per payload LSB; multiplier / 2**shift
     one      mse: the payload (times multiplier) that a target stands for      delay  hardware steps from the readout's update to arrival
+    fine     levels of the graded error, 0 where no feedback reads it (mse: a multiple of ``levels``)
+    warm     mean: the first model step that learns; ``levels`` stand for an error of 1 / (warm + 1)
     """
 
     loss: str
@@ -37,6 +43,8 @@ class ErrorPopulation:
     one: int
     delay: int
     seed: int
+    fine: int = 0
+    warm: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -45,57 +53,52 @@ class ErrorPopulation:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> ErrorPopulation:
         """Back from ``to_json``."""
-        numbers = {k: int(row[k]) for k in ("levels", "multiplier", "shift", "one", "delay", "seed")}
+        numbers = {k: int(row[k]) for k in ("levels", "multiplier", "shift", "one", "delay", "seed", "fine", "warm")}
         return cls(loss=str(row["loss"]), **numbers)
 
 
 class ErrorState:
-    """The population's random generators, one a neuron; ``step`` gives the signed payload k."""
+    """The population's random generators, one a neuron, and its running sums; ``step`` gives the signed payload k."""
 
     def __init__(self, population: ErrorPopulation, neurons: int) -> None:
         self.population = population
-        self.random = _seeds(population.seed, neurons)
+        self.graded: Ints = np.zeros(neurons, dtype=np.int64)
+        self._dither = Dither(population.seed, neurons)
         octave = np.rint(2.0 ** (ONE_BITS - np.arange(2**OCTAVE_BITS) / 2**OCTAVE_BITS)).astype(np.int64)
-        self.table = np.append((octave >> np.arange(ONE_BITS)[:, None]).reshape(-1), 0)  # every octave, then nothing is left
+        self._table = np.append((octave >> np.arange(ONE_BITS)[:, None]).reshape(-1), 0)  # every octave, then nothing is left
+        self._sums: Ints = np.zeros(neurons, dtype=np.int64)
 
-    def step(self, z: Ints, label: int) -> Ints:
-        """k (n,) for the payloads ``z`` (n,); ``label`` below 0 is no target, hence no error. The generators advance in any case."""
-        p, r = self.population, self._draw()
-        if label < 0:
-            return np.zeros(len(z), dtype=np.int64)
-        if p.loss == "softmax":
-            octaves = np.minimum(((z.max() - z) * p.multiplier) >> p.shift, ONE_BITS << OCTAVE_BITS)
-            e = self.table[octaves]
+    def step(self, z: Ints, label: int, t: int = 0) -> Ints:
+        """k (n,) for the payloads ``z`` (n,) of model step ``t``; ``label`` below 0 is no target, hence no error.
+
+        The graded error of the same step is in ``graded``. The generators advance in any case.
+        """
+        p, r = self.population, self._dither.draw()
+        self._sums = z if t == 0 else self._sums + z
+        if label < 0 or t < p.warm:
+            self.graded = np.zeros_like(z)
+            return self.graded
+        if p.loss == "mse":
+            error, dither = z * p.multiplier, r << p.shift >> DITHER_BITS
+            error[label] -= p.one
+            k = (error + dither) >> p.shift
+            if p.fine:
+                self.graded = np.clip((error * (p.fine // p.levels) + dither) >> p.shift, -p.fine, p.fine)
+        else:
+            z, steps, late = (self._sums, t + 1, p.warm + 1) if p.loss == "mean" else (z, 1, 1)
+            octaves = np.minimum(((z.max() - z) * p.multiplier // steps) >> p.shift, ONE_BITS << OCTAVE_BITS)
+            e = self._table[octaves]
             total = int(e.sum())
             e[label] -= total
-            k = ((e * (p.levels << 16)) + r * total) // (total << 16)
-        else:
-            k = z * p.multiplier + (r << p.shift >> 16)
-            k[label] -= p.one
-            k >>= p.shift
+            k = (e * (p.levels * late << DITHER_BITS) + r * (total * steps)) // (total * steps << DITHER_BITS)
+            if p.fine:
+                self.graded = (e * (p.fine << DITHER_BITS) + r * total) // (total << DITHER_BITS)
         return np.asarray(np.minimum(np.maximum(k, -p.levels), p.levels))
-
-    def _draw(self) -> Ints:
-        """The next 16 random bits of every neuron (xorshift, 32 bits)."""
-        x = self.random
-        x = x ^ (x << np.uint64(13)) & np.uint64(0xFFFFFFFF)
-        x = x ^ (x >> np.uint64(17))
-        x = x ^ (x << np.uint64(5)) & np.uint64(0xFFFFFFFF)
-        self.random = x
-        return (x >> np.uint64(16)).astype(np.int64)
 
 
 def split(k: Ints) -> Ints:
     """The third factors (3, n) that carry k: positive part, negative part, nothing."""
     return np.stack([2 * np.maximum(k, 0), 2 * np.maximum(-k, 0), np.zeros_like(k)])
-
-
-def _seeds(seed: int, neurons: int) -> npt.NDArray[np.uint64]:
-    """A non-zero 32-bit start value per neuron: a multiplicative hash of seed and index."""
-    word = np.uint64(0xFFFFFFFF)
-    mixed = (np.arange(1, neurons + 1, dtype=np.uint64) * np.uint64(0x9E3779B1) + np.uint64(seed) * np.uint64(0x85EBCA6B)) & word
-    mixed = (mixed ^ (mixed >> np.uint64(15))) * np.uint64(0x2C1B3C6D) & word
-    return mixed | np.uint64(1)
 
 
 __all__ = ["LOSSES", "OCTAVE_BITS", "ONE_BITS", "ErrorPopulation", "ErrorState", "split"]

@@ -1,46 +1,53 @@
-"""The float rule that the chip follows, in a few lines of NumPy: what PyTorch's online rule does to the same spikes."""
+"""The float rule that the chip follows, as plain arrays: what PyTorch needs to learn from the same spikes (``online.chain``)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
 
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntNeuron
-from snncompile.learning.program import LearningProgram
+from snncompile.ir.neuron import Reset
+from snncompile.learning.chain import links
+from snncompile.learning.program import LearningProgram, PlasticLayer
 
-Floats = npt.NDArray[np.float64]
 
+def float_stages(program: LearningProgram, graph: Graph) -> list[dict[str, Any]]:
+    """The layers from the first plastic one to the readout in units of the folded network: keyword arguments of ``online.chain.Stage``.
 
-def learn_float(program: LearningProgram, graph: Graph, spikes: Array, labels: Array, weights: Floats | None = None) -> Floats:
-    """Weights after a stream, (post, pre), in units of the folded layer (what a bare spike adds to a logit).
-
-        x = gain * s,   a[t] = leak * a[t-1] + x[t],   y = W x + b,   W -= (eta / T) * g (outer) a       at every step t of T
-
-    spikes  (N, T, pre)       labels  (N,), negative for none       weights  to start from, by default those the chip is loaded with
+    Weights are those that the chip is loaded with, everything else is read off the integers, too.
     """
-    w = (program.chip_weights(graph) * program.lsb if weights is None else weights).astype(np.float64) / program.gain
-    neuron = graph.by_name[program.population]
-    assert isinstance(neuron, IntNeuron)
-    bias = np.broadcast_to(neuron.bias[0] * neuron.v_scale, (len(w),))
-    steps = spikes.shape[1]
-    for sample, label in zip(spikes, labels, strict=True):
-        a = np.zeros(w.shape[1])
-        for s in sample:
-            x = program.gain * s.astype(np.float64)
-            a = program.leak * a + x
-            if label >= 0:
-                w -= program.rate / steps * np.outer(gradient(program.error.loss, w @ x + bias, int(label)), a)
-    return np.asarray(w * program.gain)
+    given = {x.population: x for x in program.layers}
+    stages = []
+    for link in links(graph, given):
+        layer, n = given.get(link.population.name), link.population
+        lsb = np.asarray(n.v_scale, dtype=np.float64).reshape(-1)
+        unit = lsb * 2.0 ** n.exponents[0]
+        weight = link.synapse.weight * unit[:, None] if layer is None else layer.chip_weights(graph) * layer.lsb
+        stages.append({"weight": weight, **_neuron(n, lsb), **({} if layer is None else _rule(layer))})
+    return stages
 
 
-def gradient(loss: str, y: Floats, label: int) -> Floats:
-    """dL/dy: softmax(y) - onehot for cross-entropy, 2 (y - onehot) / n for the mean-square error."""
-    onehot = (np.arange(len(y)) == label).astype(np.float64)
-    if loss == "mse":
-        return np.asarray(2 * (y - onehot) / len(y))
-    e = np.exp(y - y.max())
-    return np.asarray(e / e.sum() - onehot)
+def _neuron(n: IntNeuron, lsb: Array) -> dict[str, Any]:
+    fields: Mapping[str, Array] = {
+        "bias": n.bias * lsb, "leak": n.leak / 2.0**n.decay_bits, "threshold": n.threshold * lsb,
+        "reset": (n.reset_amount if n.reset is Reset.SUBTRACT else n.reset_value) * lsb,
+    }  # fmt: skip
+    kind = "none" if n.fire == "none" else n.reset.value
+    stateless = n.reset is Reset.STATELESS
+    return {"kind": kind, **fields, "leak": np.zeros((1, 1)) if stateless else fields["leak"], "start": n.v_init.reshape(-1) * lsb}
 
 
-__all__ = ["gradient", "learn_float"]
+def _rule(layer: PlasticLayer) -> dict[str, Any]:
+    """Update per unit of modulator and trace, trace, surrogate, feedback, first step that learns."""
+    found: dict[str, Any] = {"step": layer.step, "trace": layer.leak}
+    m = layer.modulator
+    if layer.psi is not None and m is not None:
+        feedback = np.array(m.feedback, dtype=np.float64) * layer.feedback_lsb if m.kind == "feedback" else None
+        found |= {"surrogate": (layer.psi.kind, layer.psi.size), "unit": layer.unit, "feedback": feedback, "local": m.kind == "local"}
+    return found
+
+
+__all__ = ["float_stages"]

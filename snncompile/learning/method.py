@@ -9,28 +9,47 @@ from snncompile.errors import fail
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """A rule for a readout  y[t] = W x[t] + b:   dW_ij[t] = -(eta / T) * modulator_i[t] * pre_j[t], applied at every step.
+    """A rule:   dW_ij[t] = -eta' * modulator_i[t] * pre_j[t], applied at every step.
 
     trace     the presynaptic factor is a leaky trace of the spikes, else the spikes themselves
-    equation  the float rule in words and symbols        source  where it is from
+    psi       the surrogate of hidden layers, kind:size           local  hidden layers learn from an error of their own, without feedback
+    equation, hidden  the float rule of a readout and of a hidden layer in symbols          source  where it is from
     exact, approximated   statements that hold for every layer
     """
 
     name: str
     trace: bool
+    psi: str
     equation: str
+    hidden: str
     source: str
-    exact: tuple[str, ...]
-    approximated: tuple[str, ...]
+    local: bool = False
+    exact: tuple[str, ...] = ()
+    approximated: tuple[str, ...] = ()
+
+    def equation_of(self, *, hidden: bool) -> str:
+        """The rule of a program with or without hidden layers that learn."""
+        return f"{self.equation};   hidden layers: {self.hidden}" if hidden else self.equation
+
+    def exact_of(self, feedback: bool) -> tuple[str, ...]:
+        """What is as in the float rule; ``feedback``: hidden layers hear the readout's error."""
+        return (*self.exact, *_ALWAYS_EXACT, *(_FEEDBACK_EXACT if feedback else (_NO_TRANSPORT,)))
+
+    def approximated_of(self, feedback: bool) -> tuple[str, ...]:
+        """What is not."""
+        return (*self.approximated, *(_TRACE_APPROXIMATED if self.trace else ()), *(_FEEDBACK if feedback else ()), *_ALWAYS_APPROXIMATED)
 
 
 _TRACED = "dW_ij[t] = -(eta / T) g_i[t] a_j[t],   a_j[t] = lambda a_j[t-1] + x_j[t],   g = dL[t]/dy"
 _PLAIN = "dW_ij[t] = -(eta / T) g_i[t] x_j[t],   g = dL[t]/dy"
+_TRACED_HIDDEN = "dW_ij[t] = -(eta / T) M_i[t] psi_i[t] a_j[t],   M_i = sum_k B_ik g_k"
+_PLAIN_HIDDEN = "dW_ij[t] = -(eta / T) M_i[t] psi_i[t] x_j[t],   M_i = sum_k B_ik g_k"
 _ALWAYS_EXACT = (
-    "the postsynaptic factor of a readout is 1, its modulator is local: nothing is transported backwards",
     "the third factor meets the presynaptic factor of its own model step (the schedule leaves room for the way through the error)",
-    "the products of the learning engine lose no bit: third factors are even, the scale is 4 * 2**e",
+    "the products of the learning engine lose no bit: third factors are even, and a scale of 4 * 2**e where there is a trace",
 )
+_NO_TRANSPORT = "all modulators are local: nothing is transported backwards"
+_FEEDBACK_EXACT = ("a hidden layer's modulator is the product of its own psi and the readout's error of the same model step",)
 _BARE_SPIKE = "the presynaptic factor is the spike itself (condition x0 of the epoch)"
 _ALWAYS_APPROXIMATED = (
     "weights are integers of 9 bits, rounded stochastically with one random number a step for the whole matrix (unbiased)",
@@ -43,30 +62,42 @@ _TRACE_APPROXIMATED = (
     "the trace is an integer of 7 bits whose decay is rounded stochastically, one random number a step for all neurons (unbiased)",
     "the trace is not cleared between samples: idle steps let it fade",
 )
+_FEEDBACK = (
+    "the readout's error reaches hidden layers directly through fixed weights B, not back through the layers between (feedback alignment)",
+    "psi is a table of 256 values of 8 bits",
+)
 
 METHODS = {
     m.name: m
     for m in (
         Method(
-            name="ottt", trace=True, equation=_TRACED, source="Xiao et al., NeurIPS 2022 (OTTT_O: the update is applied at every step)",
-            exact=_ALWAYS_EXACT, approximated=(*_TRACE_APPROXIMATED, *_ALWAYS_APPROXIMATED),
+            name="ottt", trace=True, psi="sigmoid:4", equation=_TRACED, hidden=_TRACED_HIDDEN,
+            source="Xiao et al., NeurIPS 2022 (OTTT_O: the update is applied at every step)",
         ),
         Method(
-            name="sltt", trace=False, equation=_PLAIN, source="Meng et al., ICCV 2023",
-            exact=(*_ALWAYS_EXACT, _BARE_SPIKE), approximated=_ALWAYS_APPROXIMATED,
+            name="sltt", trace=False, psi="triangle:1", equation=_PLAIN, hidden=_PLAIN_HIDDEN, source="Meng et al., ICCV 2023",
+            exact=(_BARE_SPIKE,),
         ),
         Method(
-            name="osr", trace=False, equation=_PLAIN, source="Jiang et al., ICLR 2024",
-            exact=(*_ALWAYS_EXACT, _BARE_SPIKE),
-            approximated=("the norm is frozen and folded into the weights: its statistics do not follow the data", *_ALWAYS_APPROXIMATED),
+            name="osr", trace=False, psi="sigmoid:4", equation=_PLAIN, hidden=_PLAIN_HIDDEN, source="Jiang et al., ICLR 2024",
+            exact=(_BARE_SPIKE,),
+            approximated=("the norm is frozen and folded into the weights: its statistics do not follow the data",),
         ),
         Method(
-            name="ndot", trace=True, equation=_TRACED,
+            name="ndot", trace=True, psi="sigmoid:4", equation=_TRACED, hidden=_TRACED_HIDDEN,
             source="NDOT (Jiang et al., ICML 2024) with its documented fallback e[t] = lambda, which is OTTT",
-            exact=_ALWAYS_EXACT,
             approximated=(
                 "the trace's decay e[t] = v[t]/v[t-1] per neuron and step is replaced by lambda: a trace on the chip has one decay",
-                *_TRACE_APPROXIMATED, *_ALWAYS_APPROXIMATED,
+            ),
+        ),
+        Method(
+            name="ltl", trace=False, psi="boxcar:0.2", local=True,
+            equation="dW_ij[t] = -eta g_i[t] / (t+1) x_j[t],   g = softmax(mean of y[0..t]) - onehot,   t >= warm",
+            hidden="dW_ij[t] = -eta C (2/N) (r_i[t] - A_i) / (t+1) psi_i[t] x_j[t],   r_i = mean of s_i[0..t],   A the teacher's activity",
+            source="Yang et al., NeurIPS 2022 (online rule, the update applied at every step from warm on)", exact=(_BARE_SPIKE,),
+            approximated=(
+                "a teacher's activity is a graded input of 8 bits, 0..255 for 0..1",
+                "psi is a table of 256 values of 8 bits",
             ),
         ),
     )
@@ -76,10 +107,6 @@ _REFUSED = {
     "em-pf": (
         "EM-PF updates latent float weights, of which the chip holds only the signs: an update smaller than a sign is lost",
         "learn on the host and export again, or train the readout with --rule sltt",
-    ),
-    "ltl": (
-        "LTL's readout learns from the mean of its logits so far, which the error population does not form",
-        "use --rule sltt, which has the same presynaptic factor and the step's own error",
     ),
     "bptt": (
         "training through time needs errors that travel backwards in time; the learning engine has only what a synapse saw until now",

@@ -1,9 +1,9 @@
-"""What a program that learns on the chip has beside its integer graph: the plastic synapse, its rule, its error population, its time."""
+"""What a program that learns on the chip has beside its integer graph: plastic synapses, rules, error and modulators, time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,37 +14,40 @@ from snncompile.ir.integer import IntNeuron
 from snncompile.ir.linear_ops import Linear
 from snncompile.ir.population import ports
 from snncompile.learning.error_population import ErrorPopulation, Ints
+from snncompile.learning.modulator import Modulator
+from snncompile.learning.psi import Psi, parse_psi
 from snncompile.learning.rule import SYNAPTIC, TRACES, Factor, Product, Rule, Trace
 from snncompile.mapping.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningProgram:
-    """On-chip learning of one dense synapse.
+class PlasticLayer:
+    """One plastic dense synapse.
 
     synapse     the plastic linear node; its chip weights are twice the graph's (a bit finer), its exponent one less
-    population  the readout that it feeds        source  the population whose spikes it receives
-    method      the training method that the rule comes from        rate  eta of the float rule (plain SGD, applied at every step)
-    gain        spikes are multiplied by it before the layer, as trained     lsb  value of one chip weight LSB
-    leak        decay of the trace per model step, 0 without a trace
-    rest        idle model steps between samples, in which traces fade
-    exact, approximated   what is as in the float rule, and what is not
+    population  the neurons that it feeds        source  the population whose spikes it receives
+    step        float update of the folded layer per unit of modulator and trace of bare spikes:  dW = -step * modulator_i * a_j
+    gain        folded weights are so many times the trained layer's       leak  decay of the trace per model step, 0 without a trace
+    lsb         value of one chip weight LSB in the folded layer            lag   hardware steps from a spike to its third factor
+    psi, unit   hidden layers: the surrogate, and what a membrane of the folded layer is multiplied by to be the trained one's
+    modulator   the population that sends the third factor; None for the readout, to which the error population sends it
+    feedback_lsb, feedback_seed   what 1 in ``modulator.feedback`` is worth; its seed, None for transposed weights
     """
 
-    method: str
     synapse: str
     population: str
     source: str
     rule: Rule
-    error: ErrorPopulation
-    rate: float
+    step: float
     gain: float
     leak: float
     lsb: float
-    rest: int
-    equation: str
-    exact: tuple[str, ...] = ()
-    approximated: tuple[str, ...] = ()
+    lag: int
+    psi: Psi | None = None
+    unit: float = 1.0
+    modulator: Modulator | None = None
+    feedback_lsb: float = 0.0
+    feedback_seed: int | None = None
 
     def chip_weights(self, graph: Graph) -> Ints:
         """The plastic weights as the chip is loaded with them, (post, pre): even, a sign and 8 bits."""
@@ -59,28 +62,79 @@ class LearningProgram:
         names = [p.synapse.name for p in ports(graph, neuron)]
         return neuron.exponents[names.index(self.synapse)] - 1
 
+    def chip_neuron(self, graph: Graph) -> IntNeuron:
+        """The population with the exponent that its plastic synapse needs."""
+        neuron = graph.by_name[self.population]
+        assert isinstance(neuron, IntNeuron)
+        return replace(neuron, exponents=(self.chip_exponent(graph),))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        rule = asdict(self.rule) | {f"{k}_lava": self.rule.lava(k) for k in SYNAPTIC.values()}
+        return {
+            **{k: getattr(self, k) for k in _LAYER_PLAIN}, "rule": rule, "psi": None if self.psi is None else str(self.psi),
+            "modulator": None if self.modulator is None else self.modulator.to_json(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> PlasticLayer:
+        """Back from ``to_json``."""
+        psi, modulator = row["psi"], row["modulator"]
+        return cls(
+            **{k: row[k] for k in _LAYER_PLAIN}, rule=_rule(row["rule"]), psi=None if psi is None else parse_psi(psi),
+            modulator=None if modulator is None else Modulator.from_json(modulator),
+        )  # fmt: skip
+
+
+_LAYER_PLAIN = ("synapse", "population", "source", "step", "gain", "leak", "lsb", "lag", "unit", "feedback_lsb", "feedback_seed")
+_PLAIN = ("method", "source", "readout", "rate", "rest", "equation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningProgram:
+    """On-chip learning of one or several dense synapses on the way from ``source`` to the readout.
+
+    method      the training method that the rule comes from        rate  eta of the float rule (plain SGD, applied at every step)
+    source      the population whose spikes enter the first plastic layer        readout  the population that the error is taken from
+    layers      the plastic layers, in the order in which spikes pass them        rest  idle model steps between samples: traces fade
+    exact, approximated   what is as in the float rule, and what is not
+    """
+
+    method: str
+    source: str
+    readout: str
+    layers: tuple[PlasticLayer, ...]
+    error: ErrorPopulation
+    rate: float
+    rest: int
+    equation: str
+    exact: tuple[str, ...] = ()
+    approximated: tuple[str, ...] = ()
+
+    @property
+    def local(self) -> tuple[str, ...]:
+        """Populations that learn from a teacher's activity."""
+        return tuple(x.population for x in self.layers if x.modulator is not None and x.modulator.kind == "local")
+
     def time(self, schedule: Schedule) -> Clock:
         """When everything of the plastic part happens."""
         return Clock(
-            steps=schedule.steps, rest=self.rest, interval=schedule.initiation_interval, source=schedule.depth[self.source],
-            readout=schedule.depth[self.population], delay=self.error.delay,
+            steps=schedule.steps, rest=self.rest, interval=schedule.initiation_interval, depth=schedule.depth,
+            last=max(schedule.depth[x.source] + x.lag for x in self.layers),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the manifest and the plan."""
-        plain = {
-            k: getattr(self, k) for k in ("method", "synapse", "population", "source", "rate", "gain", "leak", "lsb", "rest", "equation")
-        }
-        rule = asdict(self.rule) | {f"{k}_lava": self.rule.lava(k) for k in SYNAPTIC.values()}
-        return {**plain, "rule": rule, "error": self.error.to_json(), "exact": list(self.exact), "approximated": list(self.approximated)}
+        plain = {k: getattr(self, k) for k in _PLAIN}
+        lists = {"exact": list(self.exact), "approximated": list(self.approximated)}
+        return {**plain, **lists, "error": self.error.to_json(), "layers": [x.to_json() for x in self.layers]}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> LearningProgram:
         """Back from ``to_json``; ValueError, KeyError or TypeError for anything else."""
-        plain = {k: row[k] for k in ("method", "synapse", "population", "source", "rate", "gain", "leak", "lsb", "rest", "equation")}
         return cls(
-            **plain, rule=_rule(row["rule"]), error=ErrorPopulation.from_json(row["error"]), exact=tuple(row["exact"]),
-            approximated=tuple(row["approximated"]),
+            **{k: row[k] for k in _PLAIN}, error=ErrorPopulation.from_json(row["error"]), exact=tuple(row["exact"]),
+            approximated=tuple(row["approximated"]), layers=tuple(PlasticLayer.from_json(x) for x in row["layers"]),
         )  # fmt: skip
 
 
@@ -88,15 +142,14 @@ class LearningProgram:
 class Clock:
     """Hardware steps: model step t of sample n runs in a population at depth d at  interval * (n * (steps + rest) + t) + d.
 
-    delay  hardware steps from the readout's update to the arrival of its error at the synapse
+    last  hardware steps from the begin of a model step to the last update of a weight that it causes
     """
 
     steps: int
     rest: int
     interval: int
-    source: int
-    readout: int
-    delay: int
+    depth: Mapping[str, int]
+    last: int
 
     def slot(self, h: int, depth: int, samples: int) -> tuple[int, int] | None:
         """(sample, model step) that a population at ``depth`` does at hardware step ``h``, None where it waits."""
@@ -108,7 +161,7 @@ class Clock:
 
     def done(self, n: int) -> int:
         """The first hardware step in which all that sample ``n`` teaches is in force."""
-        return self.interval * (n * (self.steps + self.rest) + self.steps - 1) + self.readout + self.delay + 1
+        return self.interval * (n * (self.steps + self.rest) + self.steps - 1) + self.last + 1
 
     def hardware_steps(self, samples: int) -> int:
         """How many hardware steps a stream of samples takes, its last learning included."""
@@ -129,37 +182,6 @@ def _rule(row: Mapping[str, Any]) -> Rule:
     )  # fmt: skip
 
 
-def find_plastic(graph: Graph, layer: str) -> tuple[IntNeuron, Linear, IntNeuron]:
-    """(source, synapse, population) of the layer called ``layer``: a node's name, its population's, or the module's it came from.
-
-    Errors  SNN805 no such layer; SNN806 a layer that cannot learn on the chip, with the reason
-    """
-    found = []
-    for n in graph.of(IntNeuron):
-        assert isinstance(n, IntNeuron)
-        for p in ports(graph, n):
-            names = {p.synapse.name, n.name, *p.synapse.origin[:1]}
-            if layer in names or layer.replace(".", "_") in names:
-                found.append((p, n))
-    if not found:
-        known = ", ".join(p.synapse.name for n in graph.of(IntNeuron) if isinstance(n, IntNeuron) for p in ports(graph, n))
-        raise fail("SNN805", f"the network has no layer '{layer}'", help=f"its layers are: {known}")
-    port, population = found[0]
-    op = port.synapse
-    if not isinstance(op, Linear):
-        raise _refused(layer, f"it is a {op.kind}, whose weights are shared", "only dense synapses have a learning engine", op.loc)
-    if port.gather is not None or port.delays:
-        raise _refused(layer, "its input is rearranged or delayed on the way", "the trace must be that of the spikes that arrive", op.loc)
-    if not isinstance(port.source, IntNeuron) or port.source.fire != "step" or port.source.max_spikes != 1:
-        raise _refused(layer, f"'{port.source.name}' does not send binary spikes", "a presynaptic trace counts spikes", op.loc)
-    if population.fire != "none" or len(population.inputs) != 1:
-        raise _refused(
-            layer, f"'{population.name}' is not a readout with one synapse",
-            "the error population sits on the network's readout; hidden layers need an error of their own", op.loc,
-        )  # fmt: skip
-    return port.source, op, population
-
-
 def nothing_learns(bundle: str) -> CompileError:
     """The error of a bundle without a plastic layer (SNN812)."""
     return fail("SNN812", f"nothing in {bundle} learns", help="export it with --learn LAYER --rule ottt")
@@ -170,9 +192,12 @@ def no_labels(data: str) -> CompileError:
     return fail("SNN813", f"{data} has no labels to learn from", help="add an array y with one class number per sample")
 
 
-def _refused(layer: str, why: str, rule: str, loc: Any) -> CompileError:
-    return fail("SNN806", f"'{layer}' cannot learn on the chip: {why}", loc=loc, notes=(rule, "source: lava-nc 0.10.0, proc/dense"),
-                help="choose a dense layer that reads spikes and feeds the readout")  # fmt: skip
+def no_teacher(data: str, key: str, shape: list[int]) -> CompileError:
+    """The error of samples without the activities that a local rule learns from (SNN815)."""
+    return fail(
+        "SNN815", f"{data} has no array '{key}' of shape {shape}, values 0..1, to learn from",
+        help="add the teacher's activity of every neuron, divided by its 99th percentile and cut to 0..1",
+    )  # fmt: skip
 
 
-__all__ = ["Clock", "LearningProgram", "find_plastic", "no_labels", "nothing_learns"]
+__all__ = ["Clock", "LearningProgram", "PlasticLayer", "no_labels", "no_teacher", "nothing_learns"]

@@ -18,7 +18,7 @@ from snncompile.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlasticReadout:
+class PlasticLowered:
     """The integer graph with the plastic layer lowered anew, and the value of one chip weight LSB (half a graph weight LSB)."""
 
     result: QuantResult
@@ -27,7 +27,7 @@ class PlasticReadout:
 
 def lower_plastic(
     result: QuantResult, weight: Array, synapse: Linear, neuron: IntNeuron, *, headroom: float, target: Target
-) -> PlasticReadout:
+) -> PlasticLowered:
     """Replace the synapse's integers.
 
         w = lsb * 2 * q,   q = half_even(weight / (2 lsb)),   lsb = headroom * max |weight| / (2 * largest q)
@@ -35,13 +35,9 @@ def lower_plastic(
     weight    the float weights, (post, pre)         headroom  by how much the largest weight may grow before it is clipped
     Errors    SNN809 the readout could overflow whatever its scale
     """
-    widths = Widths.of(target)
-    largest = min(target.weight.high, 2 ** (widths.weight - 1) - 1)
-    peak = float(np.abs(weight).max()) or 1.0
-    unit = headroom * peak / largest
+    unit = unit_of(weight, headroom, target)
     q = half_even(weight / unit).astype(np.int64)
-    post, pre = q.shape
-    reach = Interval.of(np.full(post, -pre * 2 ** (widths.weight - 1)), np.full(post, pre * 2 ** (widths.weight - 1)))
+    reach = reach_of(weight.shape, target)
     old = float(neuron.v_scale.reshape(-1)[0]) * 2.0 ** neuron.exponents[0]
     for e in range(neuron.exponents[0], 0, -1):
         lsb = unit * 2.0**-e
@@ -51,10 +47,11 @@ def lower_plastic(
         bounds = population_bounds(lowered, [reach], result.graph.steps)
         if bounds.fits(target.accumulator, target.membrane) and target.payload.fits(bounds.payload):
             report = _report(result, neuron.name, q, weight, unit, e, bounds.as_dict())
-            return PlasticReadout(result=_replaced(result, synapse.name, q, lowered, report), lsb=unit / 2)
+            return PlasticLowered(result=replaced(result, synapse.name, q, lowered, report), lsb=unit / 2)
     raise fail(
-        "SNN809", f"'{neuron.name}' can overflow once its weights have learned: {pre} synapses of {widths.weight} bits and a sign",
-        loc=neuron.loc, notes=(target.cite("formats.membrane"), target.cite("learning.weight")), help="make the layer before it narrower",
+        "SNN809", f"'{neuron.name}' can overflow once its weights have learned: {weight.shape[1]} synapses of "
+        f"{Widths.of(target).weight} bits and a sign", loc=neuron.loc,
+        notes=(target.cite("formats.membrane"), target.cite("learning.weight")), help="make the layer before it narrower",
     )  # fmt: skip
 
 
@@ -62,12 +59,31 @@ def _report(
     result: QuantResult, name: str, q: Array, weight: Array, unit: float, e: int, bounds: dict[str, tuple[int, int]]
 ) -> PopulationReport:
     old = next(p for p in result.populations if p.name == name)
+    return replace(old, sigma=(unit, unit), guard_bits=e, bounds=bounds, weight_error=weight_error(q, unit, weight))
+
+
+def unit_of(weight: Array, headroom: float, target: Target) -> float:
+    """The value of a graph weight LSB (two chip weight LSBs): ``headroom`` times the largest weight is the largest integer."""
+    largest = min(target.weight.high, 2 ** (Widths.of(target).weight - 1) - 1)
+    return float(headroom * (float(np.abs(weight).max()) or 1.0) / largest)
+
+
+def reach_of(shape: tuple[int, ...], target: Target) -> Interval:
+    """What spikes can add up to, in graph weight LSBs, whatever the weights have learned."""
+    post, pre = shape
+    top = pre * 2 ** (Widths.of(target).weight - 1)
+    return Interval.of(np.full(post, -top), np.full(post, top))
+
+
+def weight_error(q: Array, unit: float, weight: Array) -> float:
+    """Root mean square of the weights' rounding, relative to the weights'."""
     power = float((weight**2).sum())
-    error = float(np.sqrt(((q * unit - weight) ** 2).sum() / power)) if power else 0.0
-    return replace(old, sigma=(unit, unit), guard_bits=e, bounds=bounds, weight_error=error)
+    return float(np.sqrt(((q * unit - weight) ** 2).sum() / power)) if power else 0.0
 
 
-def _replaced(result: QuantResult, synapse: str, q: Array, neuron: IntNeuron, report: PopulationReport) -> QuantResult:
+def replaced(result: QuantResult, synapse: str, q: Array, neuron: IntNeuron, report: PopulationReport) -> QuantResult:
+    """The result with another population and the weights of its synapse."""
+
     def change(op: Op) -> Op:
         if op.name == neuron.name:
             return neuron
@@ -78,4 +94,4 @@ def _replaced(result: QuantResult, synapse: str, q: Array, neuron: IntNeuron, re
     return QuantResult(graph=graph, populations=populations, notes=result.notes)
 
 
-__all__ = ["PlasticReadout", "lower_plastic"]
+__all__ = ["PlasticLowered", "lower_plastic", "reach_of", "replaced", "unit_of", "weight_error"]

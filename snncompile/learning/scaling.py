@@ -28,6 +28,11 @@ class Scale:
     tau: float = 0.0
 
     @property
+    def unit(self) -> float:
+        """Weight LSBs that the largest third factor changes where the trace is 1 (in units of what is left of it)."""
+        return self.impulse * self.levels * 2.0**self.exponent * (1 if self.tau else 2 * self.mantissa)
+
+    @property
     def stored_impulse(self) -> float:
         """The impulse as the engine takes it: a fraction f is added with probability 2 f (8-bit fractions meet 7-bit random numbers)."""
         whole = math.floor(self.impulse)

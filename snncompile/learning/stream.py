@@ -4,40 +4,63 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from snncompile.ir.graph import Array, Graph
-from snncompile.ir.integer import IntNeuron
+from snncompile.ir.neuron import at_step
 from snncompile.ir.reference import State, limits, neuron_step
+from snncompile.learning.chain import Link, links
 from snncompile.learning.engine import PlasticDense
 from snncompile.learning.error_population import ErrorState, Ints, split
-from snncompile.learning.program import LearningProgram
+from snncompile.learning.modulator import ModulatorState
+from snncompile.learning.program import Clock, LearningProgram, PlasticLayer
 from snncompile.learning.widths import Widths
 from snncompile.mapping.schedule import Schedule
 
+KEEP_BYTES = 2**28
+CHECKPOINTS = 8
+
 
 @dataclass(frozen=True, eq=False)
-class Learned:
-    """What happened in a stream of N samples.
+class LayerLearned:
+    """What one plastic layer learned.
 
-    weights  (N + 1, post, pre) chip weights: as loaded, then after every sample
-    checks   (H,) CRC-32 of the weights in force in every hardware step
-    logits   (N, T, post) the readout's payloads        errors  (N, T, post) the error population's payloads k
+    weights  (K, post, pre) chip weights: as loaded, then after some numbers of samples (``Learned.at``)
+    checks   (H,) CRC-32 of the weights in force in every hardware step          sent  (N, T, post) third factors k sent to the layer
     """
 
     weights: npt.NDArray[np.int16]
     checks: npt.NDArray[np.uint32]
-    logits: npt.NDArray[np.int32]
-    errors: npt.NDArray[np.int16]
+    sent: npt.NDArray[np.int16]
 
     @property
     def final(self) -> Ints:
         """The weights at the end."""
         return np.asarray(self.weights[-1], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What happened in a stream of N samples: ``layers`` as in the program, ``logits`` (N, T, classes) the readout's payloads.
+
+    ``at`` says after how many samples weights were kept: 0..N where that is no more than ``KEEP_BYTES``, else 0, N and some between.
+    """
+
+    at: tuple[int, ...]
+    layers: tuple[LayerLearned, ...]
+    logits: npt.NDArray[np.int32]
+
+
+def kept(program: LearningProgram, graph: Graph, samples: int) -> tuple[int, ...]:
+    """After which numbers of samples weights are kept."""
+    size = sum(x.chip_weights(graph).size for x in program.layers)
+    if 2 * size * (samples + 1) <= KEEP_BYTES:
+        return tuple(range(samples + 1))
+    return tuple(sorted({0, *(max(1, round(samples * k / CHECKPOINTS)) for k in range(1, CHECKPOINTS + 1))}))
 
 
 def learn(
@@ -48,67 +71,150 @@ def learn(
     spikes: Array,
     labels: Array,
     *,
-    weights: Ints | None = None,
+    activity: Mapping[str, Array] | None = None,
+    weights: Sequence[Ints] | None = None,
+    keep: Collection[int] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Learned:
-    """Run the plastic readout on the presynaptic spikes of a stream.
+    """Run the plastic part of the network on a stream.
 
-    spikes   (N, T, pre) what the source population sends in each sample      labels  (N,) the target's class, negative for none
-    weights  chip weights to start from instead of the program's own
+    spikes   (N, T, pre) what ``program.source`` sends in each sample      labels  (N,) the target's class, negative for none
+    activity (N, n) the teacher's, 0..255, by population, for layers with a local error; samples with a negative label learn nothing there
+    weights  chip weights to start from, by layer, instead of the program's own      keep  further numbers of samples to keep weights after
     """
-    neuron, clock = graph.by_name[program.population], program.time(schedule)
-    assert isinstance(neuron, IntNeuron)
-    start = program.chip_weights(graph) if weights is None else weights
-    synapse = PlasticDense(program.rule, widths, start)
-    neuron = replace(neuron, exponents=(program.chip_exponent(graph),))
-    count, post = len(spikes), len(start)
-    errors = ErrorState(program.error, post)
-    late: deque[Ints | None] = deque([None] * clock.delay)
-    total = clock.hardware_steps(count)
+    clock, count = program.time(schedule), len(spikes)
+    starts = [x.chip_weights(graph) for x in program.layers] if weights is None else list(weights)
+    chain = _chain(program, graph, widths, clock, starts)
+    total, at = clock.hardware_steps(count), tuple(sorted({*kept(program, graph, count), *(n for n in keep if n <= count)}))
     taught = {clock.done(n): n + 1 for n in range(count)}
+    classes = len(chain[-1].link.synapse.weight)
     out = Learned(
-        weights=np.empty((count + 1, *start.shape), dtype=np.int16), checks=np.empty(total, dtype=np.uint32),
-        logits=np.empty((count, clock.steps, post), dtype=np.int32), errors=np.empty((count, clock.steps, post), dtype=np.int16),
+        at=at, logits=np.empty((count, clock.steps, classes), dtype=np.int32),
+        layers=tuple(LayerLearned(
+            weights=np.empty((len(at), *w.shape), dtype=np.int16), checks=np.empty(total, dtype=np.uint32),
+            sent=np.zeros((count, clock.steps, len(w)), dtype=np.int16),
+        ) for w in starts),
     )  # fmt: skip
-    out.weights[0] = synapse.w
-    state: State = {}
-    ranges = limits(graph)
-    previous, check = None, 0
+    plastic = [x for x in chain if x.synapse is not None]
+    for x, record in zip(plastic, out.layers, strict=True):
+        x.record = record
+        record.weights[0] = x.weights
+    errors = ErrorState(program.error, classes)
+    depth, ranges = clock.depth[program.source], limits(graph)
     for h in range(total):
-        if synapse.w is not previous:
-            previous = synapse.w
-            check = zlib.crc32(previous.astype("<i2").tobytes())
-        out.checks[h] = check
-        if h in taught:
-            if progress is not None:
-                progress(taught[h], count)
-            out.weights[taught[h]] = synapse.w
-        at = clock.slot(h, clock.source, count)
-        due = late.popleft()
-        accumulator = synapse.step(None if at is None else spikes[at].astype(np.int64), None if due is None else split(due))
-        at, k = clock.slot(h, clock.readout, count), None
-        if at is not None:
-            sample, t = at
-            if t == 0:
-                state = {}
-            z, _, _ = neuron_step(neuron, [accumulator[None]], state, t, ranges)
-            k = errors.step(z[0], int(labels[sample]))
-            out.logits[sample, t], out.errors[sample, t] = z[0], k
-        late.append(k)
+        n = taught.get(h)
+        if n is not None and progress is not None:
+            progress(n, count)
+        for x in plastic:
+            x.note(h, at.index(n) if n is not None and n in at else None)
+        slot = clock.slot(h, depth, count)
+        sent = None if slot is None else spikes[slot].astype(np.int64)
+        for x in chain:
+            slot = clock.slot(h, x.depth, count)
+            sent = x.step(h, sent, slot, ranges)
+            if slot is not None and x.state is not None and x.state.modulator.kind == "local":
+                given = None if activity is None or labels[slot[0]] < 0 else activity[x.link.population.name][slot[0]].astype(np.int64)
+                x.tell(slot, x.state.local(slot[1], given))
+        if slot is not None and sent is not None:  # the readout's
+            out.logits[slot] = sent
+            k = errors.step(sent, int(labels[slot[0]]), slot[1])
+            for x in plastic:
+                if x.state is None:
+                    x.tell(slot, k)
+                elif x.state.modulator.kind == "feedback":
+                    x.tell(slot, x.state.back(errors.graded))
     return out
 
 
-def readout(program: LearningProgram, graph: Graph, spikes: Array, weights: Ints) -> Array:
-    """Logits (N, T, post) of frozen chip weights on presynaptic spikes (N, T, pre)."""
-    neuron = graph.by_name[program.population]
-    assert isinstance(neuron, IntNeuron)
-    neuron = replace(neuron, exponents=(program.chip_exponent(graph),))
-    state: State = {}
-    out = np.empty((*spikes.shape[:2], len(weights)), dtype=np.int32)
+class _Stage:
+    """A layer of the chain in hardware time: frozen, or plastic with its third factors on their way."""
+
+    def __init__(self, link: Link, graph: Graph, clock: Clock) -> None:
+        self.link, self.depth, self.neuron = link, clock.depth[link.population.name], link.population
+        self.clock = clock
+        self.synapse: PlasticDense | None = None
+        self.state: ModulatorState | None = None
+        self.record: LayerLearned | None = None
+        self.lag = 0
+        self._membrane: State = {}
+        self._none: Ints = np.zeros(len(link.synapse.weight), dtype=np.int64)
+        self._late: deque[Ints] = deque([self._none])
+        self._frozen = link.synapse.weight.astype(np.int64)
+        self._due: dict[int, Ints] = {}
+        self._checked: tuple[Ints | None, int] = (None, 0)
+
+    def learn(self, layer: PlasticLayer, graph: Graph, widths: Widths, start: Ints) -> None:
+        """Make it plastic."""
+        self.synapse, self.neuron, self.lag = PlasticDense(layer.rule, widths, start), layer.chip_neuron(graph), layer.lag
+        self.state = None if layer.modulator is None else ModulatorState(layer.modulator, len(start))
+
+    @property
+    def weights(self) -> Ints:
+        """Chip weights now."""
+        assert self.synapse is not None
+        return self.synapse.w
+
+    def note(self, h: int, row: int | None) -> None:
+        """Record the weights in force."""
+        assert self.record is not None
+        if self.weights is not self._checked[0]:
+            self._checked = (self.weights, zlib.crc32(self.weights.astype("<i2").tobytes()))
+        self.record.checks[h] = self._checked[1]
+        if row is not None:
+            self.record.weights[row] = self.weights
+
+    def step(self, h: int, s: Ints | None, slot: tuple[int, int] | None, ranges: Mapping[str, tuple[int, int]]) -> Ints | None:
+        """One hardware step: spikes ``s`` arrive at the synapse, the population updates if it is its turn; what it sends if it does."""
+        if self.synapse is not None:
+            accumulator = self.synapse.step(s, self._due.pop(h, None))
+        else:
+            self._late.append(self._none if s is None or not s.any() else np.asarray(self._frozen @ s))
+            accumulator = self._late.popleft()
+        if slot is None:
+            return None
+        if slot[1] == 0:
+            self._membrane = {}
+        payload, m, _ = neuron_step(self.neuron, [accumulator[None]], self._membrane, slot[1], ranges)
+        if self.state is not None:
+            self.state.hear(slot[1], m[0] - np.broadcast_to(at_step(self.neuron.threshold, slot[1]), m[0].shape), payload[0])
+        return np.asarray(payload[0])
+
+    def tell(self, slot: tuple[int, int], k: Ints) -> None:
+        """Third factors k of a model step set out to arrive ``lag`` hardware steps after its spikes."""
+        assert self.record is not None
+        start = self.clock.interval * (slot[0] * (self.clock.steps + self.clock.rest) + slot[1])
+        self._due[start + self.clock.depth[self.link.source.name] + self.lag] = split(k)
+        self.record.sent[slot] = k
+
+
+def _chain(program: LearningProgram, graph: Graph, widths: Widths, clock: Clock, starts: Sequence[Ints]) -> list[_Stage]:
+    by_population = {x.population: (x, w) for x, w in zip(program.layers, starts, strict=True)}
+    chain = []
+    for link in links(graph, by_population):
+        stage = _Stage(link, graph, clock)
+        if link.plastic:
+            layer, start = by_population[link.population.name]
+            stage.learn(layer, graph, widths, start)
+        chain.append(stage)
+    return chain
+
+
+def run_frozen(program: LearningProgram, graph: Graph, spikes: Array, weights: Sequence[Ints]) -> Array:
+    """Logits (N, T, classes) of frozen chip weights, by layer, on the spikes (N, T, pre) of ``program.source``."""
+    given = {x.population: (x, w) for x, w in zip(program.layers, weights, strict=True)}
+    chain = []
+    for link in links(graph, given):
+        layer, w = given.get(link.population.name, (None, link.synapse.weight))
+        exact = np.float32 if 2**8 * w.shape[1] < 2**24 else np.float64
+        chain.append((link.population if layer is None else layer.chip_neuron(graph), w.astype(exact).T))
+    states: list[State] = [{} for _ in chain]
+    out = np.empty((*spikes.shape[:2], chain[-1][1].shape[1]), dtype=np.int32)
     for t in range(spikes.shape[1]):
-        accumulator = np.rint(spikes[:, t].astype(np.float32) @ weights.T.astype(np.float32)).astype(np.int64)
-        out[:, t] = neuron_step(neuron, [accumulator], state, t, limits(graph))[0]
+        sent = spikes[:, t]
+        for (neuron, w), state in zip(chain, states, strict=True):
+            sent = neuron_step(neuron, [np.rint(sent.astype(w.dtype) @ w).astype(np.int64)], state, t, limits(graph))[0]
+        out[:, t] = sent
     return out
 
 
-__all__ = ["Learned", "learn", "readout"]
+__all__ = ["LayerLearned", "Learned", "kept", "learn", "run_frozen"]

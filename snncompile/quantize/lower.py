@@ -197,7 +197,7 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
         neuron, bounds = scale_output(job.graded, neuron, bounds, accumulators=accumulators, steps=job.steps, target=target)
     fits = bounds.fits(target.accumulator, target.membrane) and constants_fit(neuron, target) and target.payload.fits(bounds.payload)
     fits &= made.never is None or bounds.membrane[1] < made.never
-    inexact = made.misses or _rounds(job, neuron, f, plan.need)
+    inexact = made.misses or rounds(job, neuron, f, plan.need)
     return _Attempt(
         neuron=neuron, weights=weights, accumulators=accumulators, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width,
         fits=fits, coarse=plan.coarse,
@@ -253,7 +253,7 @@ def _inexact_factors(job: Job, codes: Mapping[str, Array | None]) -> str:
     return ""
 
 
-def _rounds(job: Job, neuron: IntNeuron, guard_bits: int, need: int) -> str:
+def rounds(job: Job, neuron: IntNeuron, guard_bits: int, need: int) -> str:
     """Why the integer dynamics round somewhere; empty if they provably never do."""
     codes = {"leak": neuron.leak, "alpha": neuron.alpha, "reset_keep": neuron.reset_keep, "adapt_decay": neuron.adapt_decay}
     reason = _inexact_factors(job, codes)
@@ -343,4 +343,4 @@ def _finish(job: Job, a: _Attempt) -> Lowered:
     return Lowered(neuron=n, weights=a.weights, report=report, payload=a.bounds.payload, notes=(what,) if a.coarse else ())
 
 
-__all__ = ["Job", "Lowered", "lower"]
+__all__ = ["Job", "Lowered", "lower", "rounds"]

@@ -138,9 +138,9 @@ def print_export(manifest: Json, found: Json, outcome: Json) -> None:
     rows.append(("schedule", f"{schedule['total_hops']} hops from input to output, one model step every {every}"))
     if manifest.get("learning"):
         learned = manifest["learning"]
-        rows.append(
-            ("learning", f"{learned['method']} on '{learned['synapse']}', eta {learned['rate']:g}: dw = {learned['rule']['dw_lava']}")
-        )
+        for layer in learned["layers"]:
+            what = f"{learned['method']} on '{layer['synapse']}', eta {learned['rate']:g}"
+            rows.append(("learning", f"{what}: dw = {layer['rule']['dw_lava']}"))
     if target["assumed"]:
         rows.append(("assumed", f"{', '.join(target['assumed'])} (see snncompile targets {target['name']})"))
     sizes = outcome["bytes"]

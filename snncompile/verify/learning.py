@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 
 from snncompile.backends.lava.backend import run_plan
-from snncompile.backends.lava.learning_plan import LavaLearned
+from snncompile.backends.lava.learning_plan import LavaLayer, LavaLearned
 from snncompile.errors import Diagnostic
 from snncompile.ir.graph import Array, Graph
-from snncompile.learning.program import LearningProgram
-from snncompile.learning.stream import Learned, readout
+from snncompile.learning.program import LearningProgram, PlasticLayer
+from snncompile.learning.stream import CHECKPOINTS, LayerLearned, Learned, run_frozen
 from snncompile.mapping.schedule import Schedule
 from snncompile.verify.readout import Readout, accuracy, decide
 
-CHECKPOINTS = 8
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BitRecord:
-    """Lava against the engine: differing bits of weights after every sample, errors and logits; ``first`` says where."""
+    """Lava against the engine: differing bits of weights, third factors and logits, by layer and of all; ``first`` says where."""
 
     samples: int
     steps: int
@@ -32,6 +31,7 @@ class BitRecord:
     compared_bits: int
     seconds: float
     first: str | None
+    layers: tuple[int, ...] = ()
 
     @property
     def failure(self) -> Diagnostic | None:
@@ -56,22 +56,30 @@ class UpdateRecord:
 
 def compare_lava(
     program: LearningProgram, graph: Graph, schedule: Schedule, plan_folder: Path, payloads: Mapping[str, Array], labels: Array,
-    ours: Learned, *, timeout_s: float, progress: Progress | None = None, preparing: Callable[[str], None] | None = None,
+    ours: Learned, *, timeout_s: float, activity: Mapping[str, Array] | None = None, progress: Progress | None = None,
+    preparing: Callable[[str], None] | None = None,
 ) -> BitRecord:  # fmt: skip
-    """Run the first ``len(labels)`` samples of a stream on Lava and compare with what the engine learned from them."""
-    traces = run_plan(plan_folder, payloads, timeout_s=timeout_s, progress=progress, preparing=preparing, targets=labels)
+    """Run the first ``len(labels)`` samples of a stream on Lava and compare with what the engine learned from them.
+
+    The check sums cover every weight in every hardware step; bits are counted where both kept weights.
+    """
+    traces = run_plan(plan_folder, payloads, timeout_s=timeout_s, progress=progress, preparing=preparing, targets=labels, activity=activity)
     lava = traces.learned
     assert lava is not None
     count = len(labels)
-    pairs: list[tuple[Array, Array]] = [
-        (lava.weights, ours.weights[: count + 1]), (lava.errors, ours.errors[:count]),
-        (np.asarray(traces[program.population].payload), ours.logits[:count]),
-    ]  # fmt: skip
-    differing = sum(_differing(a, b) for a, b in pairs)
-    compared = sum(a.size * (16 if a.dtype.itemsize == 2 else 32) for a, _ in pairs)
+    common = [n for n in lava.at if n in ours.at]
+    rows = [lava.at.index(n) for n in common], [ours.at.index(n) for n in common]
+    logits = np.asarray(traces[program.readout].payload).reshape(count, -1), ours.logits[:count].reshape(count, -1)
+    differing, compared, steps = [], logits[0].size * 32, 0
+    for x, mine in zip(program.layers, ours.layers, strict=True):
+        theirs = lava.layers[x.population]
+        pairs = [(theirs.weights[rows[0]], mine.weights[rows[1]]), (theirs.sent, mine.sent[:count])]
+        differing.append(sum(_differing(a, b) for a, b in pairs))
+        compared += sum(a.size * 16 for a, _ in pairs)
+        steps = len(theirs.checks)
     return BitRecord(
-        samples=count, steps=len(lava.checks), differing_bits=differing, compared_bits=compared, seconds=traces.seconds,
-        first=_first(lava, ours, program, schedule),
+        samples=count, steps=steps, differing_bits=sum(differing) + _differing(*logits), compared_bits=compared, seconds=traces.seconds,
+        first=_first(lava, ours, program, schedule), layers=tuple(differing),
     )  # fmt: skip
 
 
@@ -82,33 +90,43 @@ def _differing(a: Array, b: Array) -> int:
 
 def _first(lava: LavaLearned, ours: Learned, program: LearningProgram, schedule: Schedule) -> str | None:
     """The first hardware step whose weights differ, and a synapse that does."""
-    apart = np.flatnonzero(lava.checks != ours.checks[: len(lava.checks)])
-    if not apart.size:
+    found: list[tuple[int, PlasticLayer, LavaLayer, LayerLearned]] = []
+    for x, mine in zip(program.layers, ours.layers, strict=True):
+        theirs = lava.layers[x.population]
+        apart = np.flatnonzero(theirs.checks != mine.checks[: len(theirs.checks)])
+        if apart.size:
+            found.append((int(apart[0]), x, theirs, mine))
+    if not found:
         return None
-    h = int(apart[0])
+    h, x, theirs, mine = min(found, key=lambda f: f[0])
     clock = program.time(schedule)
-    sample = next((n for n in range(len(lava.weights) - 1) if clock.done(n) >= h), len(lava.weights) - 2)
-    text = f"first difference in hardware step {h}, during sample {sample}"
-    at = np.argwhere(lava.weights[sample + 1] != ours.weights[sample + 1])
-    if at.size:
-        i, j = (int(k) for k in at[0])
-        text += (
-            f"; after it synapse {j} -> {i} holds {lava.weights[sample + 1, i, j]} on Lava, {ours.weights[sample + 1, i, j]} in the engine"
-        )
+    sample = next((n for n in range(lava.at[-1]) if clock.done(n) >= h), lava.at[-1] - 1)
+    text = f"first difference in '{x.synapse}', hardware step {h}, during sample {sample}"
+    for n in (n for n in lava.at if n > sample and n in ours.at):
+        a, b = theirs.weights[lava.at.index(n)], mine.weights[ours.at.index(n)]
+        at = np.argwhere(a != b)
+        if at.size:
+            i, j = (int(k) for k in at[0])
+            after = "after it" if n == sample + 1 else f"after sample {n - 1}"
+            return f"{text}; {after} synapse {j} -> {i} holds {a[i, j]} on Lava, {b[i, j]} in the engine"
     return text
 
 
-def compare_updates(program: LearningProgram, ours: Learned, floated: Array) -> UpdateRecord:
-    """``floated`` are the float rule's weights (N + 1, post, pre) of the unfolded layer; compared in the chip's weight LSBs."""
-    count = len(floated) - 1
+def checkpoints(samples: int) -> tuple[int, ...]:
+    """After how many samples updates are compared."""
+    return tuple(sorted({max(1, round(samples * k / CHECKPOINTS)) for k in range(1, CHECKPOINTS + 1)}))
+
+
+def compare_updates(layer: PlasticLayer, at: Sequence[int], chip: Array, floated: Array) -> UpdateRecord:
+    """Chip weights and the float rule's (folded layer), (1 + K, post, pre) each: at first, and after ``at`` samples; in weight LSBs."""
     rows = []
-    for n in sorted({max(1, round(count * (k + 1) / CHECKPOINTS)) for k in range(CHECKPOINTS)}):
-        chip = (ours.weights[n].astype(np.float64) - ours.weights[0]).ravel()
-        wanted = ((floated[n].astype(np.float64) - floated[0]) * (program.gain / program.lsb)).ravel()
-        correlation, slope = _regression(wanted, chip)
+    for n, now, wanted_now in zip(at, chip[1:], floated[1:], strict=True):
+        moved = (now.astype(np.float64) - chip[0]).ravel()
+        wanted = ((wanted_now.astype(np.float64) - floated[0]) / layer.lsb).ravel()
+        correlation, slope = _regression(wanted, moved)
         rows.append({
             "samples": n, "correlation": correlation, "slope": slope, "rms_update_lsb": float(np.sqrt(np.mean(wanted**2))),
-            "rms_difference_lsb": float(np.sqrt(np.mean((chip - wanted) ** 2))),
+            "rms_difference_lsb": float(np.sqrt(np.mean((moved - wanted) ** 2))),
         })  # fmt: skip
     return UpdateRecord(correlation=rows[-1]["correlation"], slope=rows[-1]["slope"], drift=tuple(rows))
 
@@ -121,28 +139,37 @@ def _regression(x: Array, y: Array) -> tuple[float, float]:
     return float(np.corrcoef(x, y)[0, 1]), float((x * y).sum() / power)
 
 
-def chip_accuracy(program: LearningProgram, graph: Graph, spikes: Array, y: Array, weights: Array, how: Readout) -> float:
-    """Accuracy of frozen chip weights on presynaptic spikes (N, T, pre)."""
-    return float(accuracy(decide(readout(program, graph, spikes, weights.astype(np.int64)), how), y) or 0.0)
-
-
-def float_accuracy(spikes: Array, y: Array, weight: Array, bias: Array, gain: float, how: Readout) -> float:
-    """Accuracy of the float readout on the same spikes."""
-    logits = np.matmul(gain * spikes.astype(np.float32), weight.astype(np.float32).T) + bias.astype(np.float32)
+def chip_accuracy(program: LearningProgram, graph: Graph, spikes: Array, y: Array, weights: Sequence[Array], how: Readout) -> float:
+    """Accuracy of frozen chip weights, by layer, on the spikes (N, T, pre) of the program's source."""
+    logits = run_frozen(program, graph, spikes, [w.astype(np.int64) for w in weights])
     return float(accuracy(decide(logits, how), y) or 0.0)
 
 
-def to_json(bits: BitRecord | None, update: UpdateRecord, accuracies: Mapping[str, float], samples: int) -> dict[str, Any]:
-    """The object under ``learning`` of ``verify --learning --json``."""
+def to_json(
+    program: LearningProgram, bits: BitRecord | None, updates: Sequence[UpdateRecord], truths: Sequence[UpdateRecord],
+    accuracies: Mapping[str, float], samples: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The object under ``learning`` of ``verify --learning --json``: the layer with the lowest correlation at the top, all in ``layers``.
+
+    ``truths`` are the updates against back-propagation, for programs with feedback.
+    """
     lava = None if bits is None else {
         "differing_bits": bits.differing_bits, "compared_bits": bits.compared_bits, "samples": bits.samples, "steps": bits.steps,
         "seconds": bits.seconds, "first_divergence": bits.first,
     }  # fmt: skip
+    layers = []
+    for k, (x, u) in enumerate(zip(program.layers, updates, strict=True)):
+        row = {"layer": x.synapse, "population": x.population, "update_correlation": u.correlation, "update_slope": u.slope}
+        row |= {"differing_bits": None if bits is None else bits.layers[k], "drift": [dict(r) for r in u.drift]}
+        true = truths[k] if truths else None
+        row["backpropagation"] = None if true is None else {"update_correlation": true.correlation, "update_slope": true.slope}
+        layers.append(row)
+    worst = min(updates, key=lambda u: u.correlation)
     return {
         "differing_bits": None if bits is None else bits.differing_bits, "steps": None if bits is None else bits.steps, "samples": samples,
-        "update_correlation": update.correlation, "update_slope": update.slope, **accuracies, "drift": [dict(row) for row in update.drift],
-        "lava": lava,
+        "update_correlation": worst.correlation, "update_slope": worst.slope, **accuracies, "drift": [dict(row) for row in worst.drift],
+        "layers": layers, "lava": lava,
     }  # fmt: skip
 
 
-__all__ = ["BitRecord", "UpdateRecord", "chip_accuracy", "compare_lava", "compare_updates", "float_accuracy", "to_json"]
+__all__ = ["BitRecord", "UpdateRecord", "checkpoints", "chip_accuracy", "compare_lava", "compare_updates", "to_json"]

@@ -51,7 +51,8 @@ class Draft:
         if learning is not None:
             self._manifest["learning"] = plain(learning.to_json())
             rows = [r for r in self._manifest["approximations"] if r["unit"] != LEARNING_UNIT]
-            rows += [{"population": learning.population, "what": w, "size": None, "unit": LEARNING_UNIT} for w in learning.approximated]
+            name = ", ".join(x.population for x in learning.layers)
+            rows += [{"population": name, "what": w, "size": None, "unit": LEARNING_UNIT} for w in learning.approximated]
             self._manifest["approximations"] = rows
         self._manifest["tensors"] = store.keep_all(arrays)
         self._lava(graph, schedule, store, learning)

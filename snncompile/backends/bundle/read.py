@@ -140,7 +140,8 @@ def open_folder(path: Path, folder: Path, manifest: Mapping[str, Any]) -> Bundle
     populations = tuple(_report(row) for row in manifest["populations"])
     bundle = Bundle(path, folder, manifest, graph, schedule_from_json(manifest["schedule"]), populations)
     learning = bundle.learning
-    if learning is not None and not {learning.synapse, learning.population, learning.source} <= graph.by_name.keys():
+    names = set() if learning is None else {learning.readout, *(n for x in learning.layers for n in (x.synapse, x.population, x.source))}
+    if not names <= graph.by_name.keys():
         raise ValueError("its learning names a layer that graph.txt does not have")
     return bundle
 

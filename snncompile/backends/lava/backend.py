@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from snncompile.backends.lava.emit import RUNNER
 from snncompile.backends.lava.interpreter import LavaInterpreter, find_interpreter
-from snncompile.backends.lava.learning_plan import LavaLearned, read_learned
+from snncompile.backends.lava.learning_plan import LavaLearned, plastic_populations, read_learned
 from snncompile.backends.lava.supervisor import run_guest
 from snncompile.errors import fail
 
@@ -51,13 +51,15 @@ def run_plan(
     out: Path | None = None,
     fused: bool = False,
     targets: npt.NDArray[Any] | None = None,
+    activity: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> LavaTraces:
     """Run ``plan_folder`` (plan.json and tensors) on ``inputs`` {name: integers [samples, steps or 1, *shape]}.
 
     ``timeout_s`` bounds the whole guest run in seconds, finding an interpreter excluded. ``progress(done, of)`` counts hardware steps;
     ``preparing`` hears what provisioning does. ``out`` keeps the result files; otherwise they are mapped and vanish with the arrays.
     ``fused`` avoids Lava's built-in Dense: fewer processes, the same bits. ``targets`` [samples] are the classes to learn (negative for
-    none), for a plan that learns; ``learned`` of the result then holds what was learned.
+    none), for a plan that learns, and ``activity`` {population: integers 0..255 [samples, neurons]} those of a teacher, for local errors;
+    ``learned`` of the result then holds what was learned.
 
     Errors  SNN501, SNN502, SNN509 interpreter; SNN503 plan; SNN504 inputs; SNN505 to SNN508, SNN510 see ``run_guest``
     """
@@ -73,11 +75,13 @@ def run_plan(
         arguments = [str(RUNNER / "run.py"), "--plan", str(plan_folder.absolute()), "--inputs", str(given), "--out", str(results)]
         if targets is not None:
             np.save(scratch / "targets.npy", targets, allow_pickle=False)
+            for name, array in (activity or {}).items():
+                np.save(scratch / f"activity.{name}.npy", array, allow_pickle=False)
             arguments += ["--learn", str(scratch / "targets.npy")]
         run = run_guest(chosen.path, arguments + (["--fused"] if fused else []), scratch=scratch, timeout_s=timeout_s, progress=progress)
         traces = LavaTraces({name: _trace(results, name) for name in _populations(plan_folder)})
         if targets is not None:
-            traces.learned = read_learned(results)
+            traces.learned = read_learned(results, plastic_populations(plan_folder))
     traces.seconds, traces.step_seconds, traces.interpreter = time.monotonic() - started, run.step_seconds, chosen
     return traces
 

@@ -30,14 +30,23 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
 @click.option(
     "--lava-samples", type=click.IntRange(min=1), metavar="N", help="Samples to run on Lava. [default: at most 256, fewer if slow]"
 )
-@click.option("--learn", metavar="LAYER", help="Let this layer keep learning on the chip.")
-@click.option("--rule", metavar="NAME", help="What it learns by: ottt, sltt, osr or ndot. [default: what MODEL was trained with, or ottt]")
+@click.option(
+    "--learn", multiple=True, metavar="LAYER", help="Let this layer keep learning on the chip; several: again, or with commas between."
+)
+@click.option("--rule", metavar="NAME", help="Rule: ottt, sltt, osr, ndot or ltl. [default: what MODEL was trained with, or ottt]")
 @click.option(
     "--learning-rate", type=float, default=0.01, show_default=True, metavar="ETA", help="Of plain SGD on the loss averaged over T."
 )
 @click.option("--loss", default="softmax", show_default=True, metavar="NAME", help="Error of the readout: softmax (cross-entropy) or mse.")
 @click.option("--trace-leak", type=float, metavar="L", help="Decay of the presynaptic trace per step. [default: the neurons' leak]")
 @click.option("--headroom", type=float, metavar="H", help="By how much the largest weight may grow. [default: tried on the data, or 1.5]")
+@click.option("--surrogate", metavar="KIND:SIZE", help="psi of hidden layers: sigmoid:4, triangle:1... [default: the rule's]")
+@click.option(
+    "--feedback", default="random", show_default=True, metavar="NAME", help="To hidden layers: random, or transpose (the readout's)."
+)
+@click.option("--feedback-scale", type=float, metavar="B", help="RMS of random feedback. [default: that of the readout's weights]")
+@click.option("--warm-up", type=int, metavar="T", help="With ltl: the first step that learns. [default: 3/4 of the steps]")
+@click.option("--local-weight", type=float, default=1.0, show_default=True, metavar="C", help="With ltl: coefficient of the local loss.")
 @click.option("--learning-seed", type=int, default=1, show_default=True, metavar="N", help="Seed of the stochastic rounding.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, metavar="SECONDS", help="Limit of the Lava run.")
 @model_options

@@ -53,20 +53,31 @@ class Request(ModelOptions):
     timeout: float
     as_json: bool
     quiet: bool
-    learn: str | None = None
+    learn: tuple[str, ...] = ()
     rule: str | None = None
     learning_rate: float = 0.01
     loss: str = "softmax"
     trace_leak: float | None = None
     headroom: float | None = None
+    surrogate: str | None = None
+    feedback: str = "random"
+    feedback_scale: float | None = None
+    warm_up: int | None = None
+    local_weight: float = 1.0
     learning_seed: int = 1
 
     def learning(self, trained_with: str | None) -> LearnOptions:
         """What learns on the chip, and how: by default by the rule that the network was trained with, or by OTTT."""
         return LearnOptions(
-            layer=str(self.learn), rule=self.rule or trained_with or "ottt", rate=self.learning_rate, loss=self.loss, leak=self.trace_leak,
-            seed=self.learning_seed,
+            layer=self.plastic, rule=self.rule or trained_with or "ottt", rate=self.learning_rate, loss=self.loss, leak=self.trace_leak,
+            surrogate=self.surrogate, feedback=self.feedback, feedback_scale=self.feedback_scale, warm=self.warm_up,
+            weight=self.local_weight, seed=self.learning_seed,
         )  # fmt: skip
+
+    @property
+    def plastic(self) -> tuple[str, ...]:
+        """Names of the layers that learn: --learn once each, or with commas."""
+        return tuple(name.strip() for given in self.learn for name in given.split(",") if name.strip())
 
     @property
     def quantiser(self) -> Options:
@@ -154,8 +165,8 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     measured = data or models.random_data(compiled.source_graph)
     check_labels(measured, _outputs(compiled.float_graph))
     learning = None
-    if request.learn is not None:
-        progress.phase(f"making '{request.learn}' plastic")
+    if request.learn:
+        progress.phase(f"making {', '.join(request.plastic)} plastic")
         compiled, learning = make_plastic(compiled, request.learning(loaded.facts.get("method")), request.headroom, data, progress)
     with open_draft(destination) as draft:
         progress.phase("writing the program")

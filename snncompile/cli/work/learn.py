@@ -1,8 +1,9 @@
-"""``learn``: a stream through the plastic layer, and what it learned as a bundle."""
+"""``learn``: a stream through the plastic layers, and what they learned as a bundle."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def learn_bundle(*, bundle: Path, data: Path, output: Path, backend: str, timeou
         taught = features(source, samples, progress)
         target = load_target(source.manifest["target"]["name"])
         weights, outputs = _run(source, taught, target, backend, timeout, progress)
-        graph, rounded = learned_graph(source, weights[-1], target)
+        graph, rounded = learned_graph(source, [w[-1] for w in weights], target)
         with open_draft(output) as draft:
             progress.phase("writing the learned bundle")
             draft.refill(source, graph)
@@ -48,10 +49,11 @@ def learn_bundle(*, bundle: Path, data: Path, output: Path, backend: str, timeou
             draft.note(learned=[*source.manifest["settings"].get("learned", []), learned])
             draft.seal(None, {"report.html": render(draft.seal(None))})
             draft.publish()
-    moved = int(np.count_nonzero(weights[-1] != weights[0]))
+    moved = sum(int(np.count_nonzero(w[-1] != w[0])) for w in weights)
+    synapses = sum(int(w[-1].size) for w in weights)
     right = accuracy(decide(outputs, source.manifest["readout"]), taught.labels)
     outcome = {
-        "ok": True, "bundle": str(output), "samples": len(samples), "backend": backend, "synapses": int(weights[-1].size),
+        "ok": True, "bundle": str(output), "samples": len(samples), "backend": backend, "synapses": synapses,
         "synapses_changed": moved, "odd_weights_rounded": rounded, "accuracy_while_learning": right,
         "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
@@ -59,39 +61,45 @@ def learn_bundle(*, bundle: Path, data: Path, output: Path, backend: str, timeou
         show.json_line(outcome)
     else:
         put(facts([
-            ("learned", f"{count(moved)} of {count(weights[-1].size)} synapses changed over {count(len(samples))} samples, on {backend}"),
+            ("learned", f"{count(moved)} of {count(synapses)} synapses changed over {count(len(samples))} samples, on {backend}"),
             ("accuracy", f"{percent(right or 0.0)} of the samples were right when they came"),
             ("saved", f"{output}; {count(rounded)} weights were odd and lost their lowest bit, which only learning sets"),
         ]))  # fmt: skip
     return 0
 
 
-def _run(bundle: Bundle, taught: Features, target: Target, backend: str, timeout: float, progress: Progress) -> tuple[Array, Array]:
-    """Chip weights after every sample (N + 1, post, pre), and the readout's payloads (N, T, post)."""
+def _run(bundle: Bundle, taught: Features, target: Target, backend: str, timeout: float, progress: Progress) -> tuple[list[Array], Array]:
+    """Chip weights at first and later (K, post, pre) by layer, and the readout's payloads (N, T, post)."""
     program = learning_of(bundle)
     progress.phase(f"learning on {'Lava' if backend == 'lava' else 'the integer engine'}")
     if backend == "reference":
-        ours = learn(program, bundle.graph, bundle.schedule, Widths.of(target), taught.spikes, taught.labels, progress=progress.count)
-        return ours.weights, ours.logits
+        ours = learn(
+            program, bundle.graph, bundle.schedule, Widths.of(target), taught.spikes, taught.labels, activity=taught.activity,
+            progress=progress.count,
+        )  # fmt: skip
+        return [x.weights for x in ours.layers], ours.logits
     traces = run_plan(
-        bundle.plan_folder, taught.payloads, timeout_s=timeout, progress=progress.count, preparing=progress.phase, targets=taught.labels
-    )
+        bundle.plan_folder, taught.payloads, timeout_s=timeout, progress=progress.count, preparing=progress.phase, targets=taught.labels,
+        activity=taught.activity,
+    )  # fmt: skip
     assert traces.learned is not None
-    return traces.learned.weights, np.asarray(traces[program.population].payload)
+    return [traces.learned.layers[x.population].weights for x in program.layers], np.asarray(traces[program.readout].payload)
 
 
-def learned_graph(bundle: Bundle, weights: Array, target: Target) -> tuple[Graph, int]:
-    """The bundle's graph with learned chip weights, and how many of them were odd.
+def learned_graph(bundle: Bundle, weights: Sequence[Array], target: Target) -> tuple[Graph, int]:
+    """The bundle's graph with learned chip weights, by layer, and how many of them were odd.
 
     The chip is loaded with even weights (8 bits and a sign); the lowest bit is set by learning alone, so it is rounded away, to even.
     """
-    program = learning_of(bundle)
-    q = np.clip(half_even(weights.astype(np.int64) / 2), target.weight.low, target.weight.high).astype(np.int64)
+    layers = zip(learning_of(bundle).layers, weights, strict=True)
+    learned = {
+        x.synapse: np.clip(half_even(w.astype(np.int64) / 2), target.weight.low, target.weight.high).astype(np.int64) for x, w in layers
+    }
 
     def change(op: Op) -> Op:
-        return replace(op, weight=q) if isinstance(op, Linear) and op.name == program.synapse else op
+        return replace(op, weight=learned[op.name]) if isinstance(op, Linear) and op.name in learned else op
 
-    return bundle.graph.map_nodes(change), int(np.count_nonzero(weights % 2))
+    return bundle.graph.map_nodes(change), sum(int(np.count_nonzero(w % 2)) for w in weights)
 
 
 __all__ = ["learn_bundle", "learned_graph"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +15,19 @@ from snncompile.cli.progress import Progress
 from snncompile.ir import reference
 from snncompile.ir.graph import Array, Graph
 from snncompile.learning import attach
-from snncompile.learning.float_rule import learn_float
-from snncompile.learning.program import LearningProgram, no_labels, nothing_learns
+from snncompile.learning.chain import links
+from snncompile.learning.float_rule import float_stages
+from snncompile.learning.modulator import ACTIVITY_TOP
+from snncompile.learning.program import LearningProgram, no_labels, no_teacher, nothing_learns
 from snncompile.pipeline import Compiled
 from snncompile.verify import default_input
 from snncompile.verify.dynamics import input_values
 
+if TYPE_CHECKING:
+    from snncompile.online.chain import Stage
+
+TEACHER = "teacher."
+"""What the names of a teacher's activities in an .npz begin with; the layer's name follows."""
 BATCH = 32
 HELD_OUT = 4
 TRIAL, SPARE = 512, 1.25
@@ -27,23 +36,50 @@ TRIAL, SPARE = 512, 1.25
 def make_plastic(
     compiled: Compiled, options: attach.LearnOptions, headroom: float | None, data: Data | None, progress: Progress
 ) -> tuple[Compiled, LearningProgram]:
-    """The compiled network with a layer that learns.
+    """The compiled network with layers that learn.
 
-    Without a ``headroom``, the float rule is run on labelled data (at most 512 samples), and the largest weight that it reaches, and a
-    quarter more, is what the chip's weights can hold; without such data it is ``LearnOptions``' default.
+    Without a ``headroom``, the float rule is run on labelled data (at most 512 samples), and the largest weight that it reaches in a layer,
+    and a quarter more, is what the layer's chip weights can hold; without such data it is ``LearnOptions``' default.
     """
     if headroom is not None:
         options = replace(options, headroom=headroom)
     made = _made(compiled, options)
-    if headroom is None and data is not None and data.y is not None:
+    if headroom is None and data is not None and data.y is not None and _teaches(made.program, data):
         progress.phase("trying the float rule for the range of the weights")
         program, graph = made.program, made.result.graph
-        taught = seen(graph, program.source, data.first(TRIAL), progress)
-        start = (program.chip_weights(graph) * program.lsb).astype(np.float64)
-        reached = learn_float(program, graph, taught.spikes, taught.labels, start)
-        growth = float(np.abs(reached).max() / max(np.abs(start).max(), 1e-30))
-        made = _made(compiled, replace(options, headroom=max(1.0, SPARE * growth)))
+        taught = seen(graph, program, data.first(TRIAL), progress)
+        reached = float_weights(program, graph, taught, keep=(0, len(taught.labels)))
+        room = {
+            x.population: max(1.0, SPARE * float(np.abs(w[-1]).max() / max(np.abs(w[0]).max(), 1e-30)))
+            for x, w in zip(program.layers, reached, strict=True)
+        }
+        made = _made(compiled, replace(options, headroom=room))
     return replace(compiled, result=made.result, schedule=made.schedule), made.program
+
+
+def float_weights(
+    program: LearningProgram, graph: Graph, taught: Features, *, keep: Collection[int], transport: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Array]:  # fmt: skip
+    """Weights of the folded layers by PyTorch's online rule on the same spikes, by layer, after ``keep`` numbers of samples."""
+    from snncompile.online.chain import learn_chain  # noqa: PLC0415 - torch
+
+    stages = torch_stages(program, graph)
+    activity = None
+    if program.local:
+        named = {x.population: taught.activity[x.population] / ACTIVITY_TOP for x in program.layers if x.population in program.local}
+        activity = [named.get(link.population.name) for link in links(graph, [x.population for x in program.layers])]
+    return learn_chain(
+        stages, taught.spikes, taught.labels, loss=program.error.loss, warm=program.error.warm, activity=activity, keep=keep,
+        transport=transport, progress=progress,
+    )  # fmt: skip
+
+
+def torch_stages(program: LearningProgram, graph: Graph) -> list[Stage]:
+    """The layers from the first plastic one to the readout, for PyTorch."""
+    from snncompile.online.chain import Stage  # noqa: PLC0415 - torch
+
+    return [Stage(**given) for given in float_stages(program, graph)]
 
 
 def _made(compiled: Compiled, options: attach.LearnOptions) -> attach.Plastic:
@@ -52,15 +88,19 @@ def _made(compiled: Compiled, options: attach.LearnOptions) -> attach.Plastic:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """A labelled part of the data as the plastic layer sees it: input payloads by name, spikes (N, T, pre), labels (N,)."""
+    """A labelled part of the data as the plastic layers see it: input payloads by name, spikes (N, T, pre), labels (N,), and a teacher's
+    activities (N, n), 0..255, by population."""
 
     payloads: Mapping[str, Array]
     spikes: Array
     labels: Array
+    activity: Mapping[str, Array]
 
     def first(self, count: int) -> Features:
         """The first samples."""
-        return Features({k: v[:count] for k, v in self.payloads.items()}, self.spikes[:count], self.labels[:count])
+        cut = ({k: v[:count] for k, v in part.items()} for part in (self.payloads, self.activity))
+        payloads, activity = cut
+        return Features(payloads, self.spikes[:count], self.labels[:count], activity)
 
 
 def learning_of(bundle: Bundle) -> LearningProgram:
@@ -70,31 +110,55 @@ def learning_of(bundle: Bundle) -> LearningProgram:
     return bundle.learning
 
 
-def features(bundle: Bundle, data: Data, progress: Progress) -> Features:
-    """Run the frozen part of the network on labelled samples; SNN813 without labels."""
+def features(bundle: Bundle, data: Data, progress: Progress, *, teaching: bool = True) -> Features:
+    """Run the frozen part of the network on labelled samples; SNN813 without labels, or (``teaching``) a teacher that the rule needs."""
     progress.phase("running the frozen layers")
-    return seen(bundle.graph, learning_of(bundle).source, data, progress)
+    return seen(bundle.graph, learning_of(bundle), data, progress, teaching=teaching)
 
 
-def seen(graph: Graph, source: str, data: Data, progress: Progress) -> Features:
-    """What population ``source`` sends in labelled samples."""
+def seen(graph: Graph, program: LearningProgram, data: Data, progress: Progress, *, teaching: bool = True) -> Features:
+    """What the population in front of the first plastic layer sends in labelled samples."""
     if data.y is None:
         raise no_labels(data.source)
+    activity = teachers(program, graph, data) if teaching else {}
     payloads = input_values(graph, default_input(graph, data.x))
     parts = []
     for start in range(0, len(data), BATCH):
         chunk = {k: v[start : start + BATCH] for k, v in payloads.items()}
-        sent = reference.run(graph, chunk, record=[source], batch=BATCH)[source]
+        sent = reference.run(graph, chunk, record=[program.source], batch=BATCH)[program.source]
         parts.append(sent.reshape(*sent.shape[:2], -1).astype(np.uint8))
         progress.count(min(start + BATCH, len(data)), len(data))
-    return Features(payloads, np.concatenate(parts), data.y)
+    return Features(payloads, np.concatenate(parts), data.y, activity)
+
+
+def _teaches(program: LearningProgram, data: Data) -> bool:
+    """Whether the data have what local errors need."""
+    return all(f"{TEACHER}{x.synapse}" in (data.extra or {}) for x in program.layers if x.population in program.local)
+
+
+def teachers(program: LearningProgram, graph: Graph, data: Data) -> dict[str, Array]:
+    """The teacher's activities of layers with a local error as graded inputs: rint(255 A).
+
+    Errors  SNN815 none in the data, of another shape, or beyond 0..1
+    """
+    found = {}
+    for x in program.layers:
+        if x.population not in program.local:
+            continue
+        key = f"{TEACHER}{x.synapse}"
+        shape = [len(data), math.prod(graph.shape(x.population))]
+        values = (data.extra or {}).get(key)
+        if values is None or list(values.shape) != shape or not (values.min() >= 0 and values.max() <= 1):
+            raise no_teacher(data.source, key, shape)
+        found[x.population] = np.rint(values * ACTIVITY_TOP).astype(np.int64)
+    return found
 
 
 def split(data: Data) -> tuple[Data, Data]:
     """The stream, and the last quarter of the samples, held out to measure on."""
     cut = max(1, len(data) - len(data) // HELD_OUT)
-    held = replace(data, x=data.x[cut:], y=None if data.y is None else data.y[cut:])
+    held = data.since(cut)
     return data.first(cut), held if len(held) else data
 
 
-__all__ = ["Features", "features", "learning_of", "make_plastic", "split"]
+__all__ = ["TEACHER", "Features", "features", "float_weights", "learning_of", "make_plastic", "seen", "split", "torch_stages"]

@@ -16,8 +16,7 @@ from lava.utils.weightutils import SignMode
 
 from .board import Board
 from .plan import Plan, Population
-from .plastic import Learning, Recorder
-from .population import slot
+from .plastic import Layer, Learning, recorder
 from .processes import PopulationProcess, SourceModel, SourceProcess, population_model
 from .synapse import fits_builtin_dense
 
@@ -36,6 +35,7 @@ class Network:
     builtin: bool
     learning: Learning | None = None
     targets: np.ndarray | None = None
+    activity: dict[str, np.ndarray] = field(default_factory=dict)
     models: dict[AbstractProcess, type] = field(default_factory=dict)
 
     def build(self) -> tuple[AbstractProcess, Loihi2SimCfg]:
@@ -46,7 +46,7 @@ class Network:
         outs: dict[str, Any] = {}
         for name in sorted({port.source for p in self.plan.populations for port in p.ports} & set(self.inputs)):
             outs[name] = self._source(name, self.inputs[name]).s_out
-        made = []
+        made, synapses = [], {}
         for index, population in enumerate(self.plan.populations):
             process, dense = self._population(index, population, population.name in clocked)
             outs[population.name] = process.out
@@ -55,13 +55,20 @@ class Network:
             for k, port in enumerate(population.ports):
                 target = getattr(process, f"in_{k}")
                 if self._learns(population, k):
-                    self._plastic(outs[port.source], target, outs[population.name], population, port.weight)
+                    assert self.learning is not None
+                    layer = self.learning.layer(population.name)
+                    assert layer is not None
+                    synapses[population.name] = self._plastic(layer, port.weight)
+                    outs[port.source].connect(synapses[population.name].s_in)
+                    synapses[population.name].a_out.connect(target)
                 elif k in dense:
                     synapse = self._dense(f"{population.name}.dense_{k}", port.weight)
                     outs[port.source].connect(synapse.s_in)
                     synapse.a_out.connect(target)
                 else:
                     outs[port.source].connect(target)
+        if self.learning is not None:
+            self._teach({population.name: process for process, population, _ in made}, synapses)
         if clocked:
             self._clock([process for process, population, _ in made if population.name in clocked])
         config = Loihi2SimCfg(select_tag="fixed_pt")
@@ -82,51 +89,40 @@ class Network:
         source.name = name
         return self._add(source, PySendModelFixed)
 
+    def _plastic(self, layer: Layer, weight: np.ndarray) -> AbstractProcess:
+        """Lava's plastic synapse: chip weights are twice the plan's."""
+        from .plastic_processes import PlasticModel, plastic_dense  # noqa: PLC0415 - only for streams that learn
+
+        assert self.learning is not None
+        watch = recorder(self.out, self.plan, self.learning, layer, self.samples)
+        index = self.board.names.index(f"plastic synapse of {layer.population}")
+        return self._add(plastic_dense(2 * weight.astype(np.int32), layer, board=self.board, index=index, recorder=watch), PlasticModel)
+
+    def _teach(self, processes: dict[str, Any], synapses: dict[str, Any]) -> None:
+        """Close the loops of all plastic synapses."""
+        from .teaching import Teaching  # noqa: PLC0415
+
+        assert self.learning is not None
+        assert self.targets is not None
+        Teaching(self.plan, self.learning, self.samples, self.targets, self.activity, self.out, self.board).connect(
+            processes, synapses, self._add, self._dense
+        )
+
     @property
     def rest(self) -> int:
         """Idle model steps between samples."""
         return 0 if self.learning is None else self.learning.rest
 
     def _learns(self, population: Population, port: int) -> bool:
-        return self.learning is not None and (population.name, port) == (self.learning.population, self.learning.port)
-
-    def _plastic(self, source: Any, target: Any, logits: Any, population: Population, weight: np.ndarray) -> None:
-        """The plastic synapse, and the error population that closes its loop: chip weights are twice the plan's."""
-        from .plastic_processes import ErrorModel, ErrorProcess, PlasticModel, plastic_dense  # noqa: PLC0415 - only for streams that learn
-
-        assert self.learning is not None
-        learning, plan, samples = self.learning, self.plan, self.samples
-        count = len(plan.populations)
-        recorder = Recorder(self.out, [learning.taught(plan, n) for n in range(samples)])
-        synapse = plastic_dense(2 * weight.astype(np.int32), learning, board=self.board, index=count, recorder=recorder)
-        source.connect(synapse.s_in)
-        synapse.a_out.connect(target)
-
-        def at(h: int) -> tuple[int, int] | None:
-            return slot(h - population.depth, plan, samples, learning.rest)
-
-        error = ErrorProcess(size=population.size, error=learning.error, slot=at, out=self.out, board=self.board, index=count + 1)
-        teacher = self._teacher(population)
-        logits.connect(error.logits)
-        teacher.s_out.connect(error.target)
-        error.positive.connect(synapse.s_in_y1)
-        error.negative.connect(synapse.s_in_y2)
-        self._add(synapse, PlasticModel)
-        self._add(error, ErrorModel)
-
-    def _teacher(self, population: Population) -> AbstractProcess:
-        """A target spike at every model step of a sample with a target, when the readout updates."""
-        assert self.targets is not None
-        onehot = (np.arange(population.size) == self.targets[:, None]).astype(np.int32)
-        source = SourceProcess(name="target", data=onehot[:, None], plan=self.plan, rest=self.rest, late=population.depth)
-        return self._add(source, SourceModel)
+        layer = None if self.learning is None else self.learning.layer(population.name)
+        return layer is not None and layer.port == port
 
     def _population(self, index: int, population: Population, clocked: bool) -> tuple[AbstractProcess, frozenset[int]]:
         dense = frozenset(
             k for k, port in enumerate(population.ports)
             if self._learns(population, k) or (self.builtin and fits_builtin_dense(port, self.largest[port.source]))
         )  # fmt: skip
-        if self.learning is not None and population.name == self.learning.population:
+        if any(self._learns(population, k) for k in range(len(population.ports))):
             ports = (replace(p, exponent=p.exponent - self._learns(population, k)) for k, p in enumerate(population.ports))
             population = replace(population, ports=tuple(ports))  # chip weights are twice the plan's
         sizes = [population.size if k in dense else int(np.prod(port.source_shape)) for k, port in enumerate(population.ports)]
@@ -139,10 +135,19 @@ class Network:
             "out": self.out,
             "rest": self.rest,
         }
+        layer = None if self.learning is None else self.learning.layer(population.name)
+        tells = layer is not None and layer.modulator is not None
         process = PopulationProcess(
-            name=population.name, size=population.size, in_sizes=sizes, index=index, dense=dense, board=self.board, engine=engine
+            name=population.name,
+            size=population.size,
+            in_sizes=sizes,
+            index=index,
+            dense=dense,
+            board=self.board,
+            engine=engine,
+            tells=tells,
         )
-        return self._add(process, population_model(len(sizes))), dense
+        return self._add(process, population_model(len(sizes), tells)), dense
 
     def _dense(self, name: str, weight: np.ndarray) -> AbstractProcess:
         # see fits_builtin_dense: 2*q survives the truncation to even, weight_exp = -1 halves the (even) sum

@@ -69,7 +69,7 @@ class NeuronState:
         spec = self.spec
         if spec.fire == "none":
             return m
-        above = m - self.w - at(spec.threshold, t)
+        self.distance = above = m - self.w - at(spec.threshold, t)
         if spec.fire == "step" and spec.spike_step is not None:
             several: np.ndarray = above // (at(spec.spike_step, t) + self.w) + 1
             limited: np.ndarray = np.clip(several, 0, spec.max_spikes)

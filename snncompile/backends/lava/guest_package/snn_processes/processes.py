@@ -23,10 +23,15 @@ from .population import Engine, slot
 
 
 class PopulationProcess(AbstractProcess):  # type: ignore[misc]
-    """Neurons and fused synapses; port ``in_<k>`` per synapse group, ``out`` sends the payloads, all flat int32."""
+    """Neurons and fused synapses; port ``in_<k>`` per synapse group, ``out`` sends the payloads, all flat int32.
 
-    def __init__(self, *, name: str, size: int, in_sizes: list[int], **params: Any) -> None:
-        super().__init__(name=name, size=size, ports=len(in_sizes), **params)
+    One that ``tells`` also sends, beside its spikes, how far each membrane was from the threshold before the reset: ``distance``.
+    """
+
+    def __init__(self, *, name: str, size: int, in_sizes: list[int], tells: bool = False, **params: Any) -> None:
+        super().__init__(name=name, size=size, ports=len(in_sizes), tells=tells, **params)
+        if tells:
+            self.distance = OutPort(shape=(size,))
         for k, n in enumerate(in_sizes):
             setattr(self, f"in_{k}", InPort(shape=(n,)))
         self.out = OutPort(shape=(size,))
@@ -54,6 +59,8 @@ class PopulationModel(PyLoihiProcessModel):  # type: ignore[misc]
             except Exception as error:  # one that leaves run_spk hangs Lava for ever
                 board.fail(index, error, self.where(h))
         self.out.send(self.silence if payload is None else payload.reshape(-1))
+        if params["tells"]:
+            self.distance.send(self.silence if payload is None or self.engine is None else self.engine.neuron.distance.reshape(-1))
         for k in range(params["ports"]):
             if k in dense:
                 continue
@@ -79,10 +86,11 @@ def _on_cpu(process: type, model: type) -> Any:
     return implements(proc=process, protocol=LoihiProtocol)(requires(CPU)(tag("bit_accurate_loihi", "fixed_pt")(model)))
 
 
-def population_model(ports: int) -> type:
+def population_model(ports: int, tells: bool = False) -> type:
     """Model class with ``ports`` input ports: Lava wants each declared on the class."""
     declared = {f"in_{k}": LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24) for k in range(ports)}
-    model: type = _on_cpu(PopulationProcess, type(f"PopulationModel{ports}", (PopulationModel,), declared))
+    declared |= {"distance": LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)} if tells else {}
+    model: type = _on_cpu(PopulationProcess, type(f"PopulationModel{ports}{'Tells' * tells}", (PopulationModel,), declared))
     return model
 
 

@@ -18,7 +18,7 @@ from . import guard
 from .board import Board
 from .data import load_inputs, prepare_records
 from .plan import InputError, Plan, PlanError, load_plan
-from .plastic import Learning, Recorder, load_learning, load_targets
+from .plastic import Learning, load_activity, load_learning, load_targets, prepare
 from .reporter import Failure, Reporter, error_event
 from .watch import Watch
 
@@ -32,6 +32,7 @@ class Stream:
     samples: int
     learning: Learning | None
     targets: np.ndarray | None
+    activity: dict[str, np.ndarray]
 
 
 def main(here: Path) -> int:
@@ -62,7 +63,10 @@ def _arguments(here: Path) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=1, help="number of samples, only for a plan without inputs")
     parser.add_argument("--fused", action="store_true", help="never use Lava's built-in Dense: fewer processes, same bits")
     parser.add_argument(
-        "--learn", type=Path, metavar="TARGETS.npy", help="learn while running: the class of each sample, negative for none"
+        "--learn",
+        type=Path,
+        metavar="TARGETS.npy",
+        help="learn while running: the class of each sample, negative for none; activity.<layer>.npy beside it",
     )
     parser.add_argument("--events", action="store_true", help="print JSON lines for a supervisor")
     return parser.parse_args()
@@ -80,11 +84,11 @@ def _run(args: argparse.Namespace, reporter: Reporter, scratch: Path) -> None:
         samples = next(iter(inputs.values())).shape[0] if inputs else args.samples
         args.out.mkdir(parents=True, exist_ok=True)
         prepare_records(plan, samples, args.out)
-        learning, targets = _learning(args, plan, samples)
-        names = [p.name for p in plan.populations] + ([] if learning is None else ["plastic synapse", "error population"])
+        learning, targets, activity = _learning(args, plan, samples)
+        names = [p.name for p in plan.populations] + ([] if learning is None else learning.workers)
         total = plan.hardware_steps(samples) if learning is None else learning.taught(plan, samples - 1) + 1
         board = Board(names, scratch)
-        process = _start(Stream(plan, inputs, samples, learning, targets), total, args, board)
+        process = _start(Stream(plan, inputs, samples, learning, targets, activity), total, args, board)
         reporter.progress(0, total)
         stepping = time.monotonic()
         Watch(process, board, total, reporter, guard.supervisor()).wait()
@@ -112,21 +116,19 @@ def _load(args: argparse.Namespace) -> tuple[Plan, dict[str, np.ndarray]]:
         raise Failure(error_event("input", str(error)), status=2) from error
 
 
-def _learning(args: argparse.Namespace, plan: Plan, samples: int) -> tuple[Learning | None, np.ndarray | None]:
-    """What to learn and from which targets, and files to write it into; nothing without ``--learn``."""
+def _learning(args: argparse.Namespace, plan: Plan, samples: int) -> tuple[Learning | None, np.ndarray | None, dict[str, np.ndarray]]:
+    """What to learn and from which targets and activities, and files to write it into; nothing without ``--learn``."""
     if args.learn is None:
-        return None, None
+        return None, None, {}
     try:
         learning = load_learning(json.loads((args.plan / "plan.json").read_text(encoding="utf-8")), plan)
-        population = next(p for p in plan.populations if p.name == learning.population)
-        targets = load_targets(args.learn, samples, population.size)
+        readout = next(p for p in plan.populations if p.name == learning.readout)
+        targets = load_targets(args.learn, samples, readout.size)
+        activity = load_activity(args.learn.parent, learning, plan, samples)
     except (PlanError, InputError) as error:
         raise Failure(error_event("plan" if isinstance(error, PlanError) else "input", str(error)), status=2) from error
-    Recorder.prepare(
-        args.out, shape=population.ports[learning.port].weight.shape, samples=samples, steps=plan.steps,
-        hardware_steps=learning.taught(plan, samples - 1) + 1,
-    )  # fmt: skip
-    return learning, targets
+    prepare(args.out, plan, learning, samples)
+    return learning, targets, activity
 
 
 def _start(stream: Stream, total: int, args: argparse.Namespace, board: Board) -> Any:
@@ -144,6 +146,7 @@ def _start(stream: Stream, total: int, args: argparse.Namespace, board: Board) -
         builtin=not args.fused,
         learning=stream.learning,
         targets=stream.targets,
+        activity=stream.activity,
     )
     process, config = network.build()
     # A channel never holds more than one message: each is received in the time step in which it was sent.

@@ -1,0 +1,118 @@
+"""Where learning happens: the dense layers from the first plastic one to the readout, and what cannot be one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from snncompile.errors import CompileError, fail
+from snncompile.ir.graph import Graph, Op
+from snncompile.ir.integer import IntNeuron
+from snncompile.ir.linear_ops import Linear
+from snncompile.ir.neuron import Reset
+from snncompile.ir.population import Port, ports
+
+DENSE = "only dense synapses have a learning engine"
+TRACE = "a presynaptic trace counts spikes"
+WAY = "source: lava-nc 0.10.0, proc/dense"
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """One dense layer of the chain: the population that sends, the synapse, the population that reads; whether it learns."""
+
+    source: Op
+    synapse: Linear
+    population: IntNeuron
+    plastic: bool
+
+
+def find_chain(graph: Graph, layers: Iterable[str]) -> tuple[Link, ...]:
+    """The layers called ``layers`` and the frozen ones between them and the readout, in the order in which spikes pass them.
+
+    A layer is called by its node's name, its population's, or the module's it came from.
+    Errors  SNN805 no such layer; SNN806 a layer that cannot learn on the chip, with the reason
+    """
+    wanted = {}
+    for layer in dict.fromkeys(layers):
+        port, population = _find(graph, layer)
+        _check_plastic(layer, port, population)
+        wanted[population.name] = layer
+    return links(graph, wanted)
+
+
+def links(graph: Graph, wanted: Iterable[str]) -> tuple[Link, ...]:
+    """The chain of the populations ``wanted``, to the readout."""
+    readout = _readout(graph, next(iter(wanted)))
+    missing, found, at = set(wanted), [], readout
+    while missing:
+        where = f"'{at.name}', between the plastic layer and the readout, is not a dense layer that reads one population"
+        incoming = ports(graph, at)
+        port = incoming[0]
+        if len(incoming) > 1 or not isinstance(port.synapse, Linear) or port.gather is not None or port.delays:
+            raise _refused(sorted(missing)[0], where, "the error's way is known for dense layers in a row", at.loc)
+        found.append(Link(port.source, port.synapse, at, at.name in wanted))
+        missing.discard(at.name)
+        if missing and not isinstance(port.source, IntNeuron):
+            raise _refused(sorted(missing)[0], "no dense layers in a row lead from it to the readout", DENSE, at.loc)
+        if missing and isinstance(port.source, IntNeuron):
+            at = port.source
+            _check_hidden(at, at.name)
+    return tuple(reversed(found))
+
+
+def _find(graph: Graph, layer: str) -> tuple[Port, IntNeuron]:
+    known = []
+    for n in graph.of(IntNeuron):
+        assert isinstance(n, IntNeuron)
+        for p in ports(graph, n):
+            if layer in (names := {p.synapse.name, n.name, *p.synapse.origin[:1]}) or layer.replace(".", "_") in names:
+                return p, n
+            known.append(p.synapse.name)
+    raise fail("SNN805", f"the network has no layer '{layer}'", help=f"its layers are: {', '.join(known)}")
+
+
+def _check_plastic(layer: str, port: Port, population: IntNeuron) -> None:
+    op = port.synapse
+    if not isinstance(op, Linear):
+        raise _refused(layer, f"it is a {op.kind}, whose weights are shared", DENSE, op.loc)
+    if port.gather is not None or port.delays:
+        raise _refused(layer, "its input is rearranged or delayed on the way", "the trace must be that of the spikes that arrive", op.loc)
+    if not isinstance(port.source, IntNeuron) or port.source.fire != "step" or port.source.max_spikes != 1:
+        raise _refused(layer, f"'{port.source.name}' does not send binary spikes", TRACE, op.loc)
+    if len(population.inputs) != 1:
+        raise _refused(layer, f"'{population.name}' reads other layers too", "a plastic population has one synapse", op.loc)
+
+
+def _check_hidden(n: IntNeuron, layer: str) -> None:
+    """What a population between the first plastic synapse and the readout may be: the float rule must know its derivative."""
+    rule = "the postsynaptic factor is the derivative of a spike at the membrane"
+    if n.fire != "step" or n.max_spikes != 1:
+        raise _refused(layer, f"'{n.name}' does not send binary spikes", rule, n.loc)
+    filters = n.alpha is not None or n.gain is not None or n.adapt_jump is not None or n.v_min is not None or n.reset_keep is not None
+    if filters or n.reset not in (Reset.SUBTRACT, Reset.SET):
+        raise _refused(
+            layer, f"'{n.name}' is no plain leaky neuron: its current is filtered or scaled, its threshold adapts, or it resets otherwise",
+            rule, n.loc,
+        )  # fmt: skip
+
+
+def _readout(graph: Graph, layer: str) -> IntNeuron:
+    names = sorted({ref.partition(".")[0] for ref in graph.outputs.values()})
+    n = graph.by_name[names[0]]
+    if len(names) != 1 or not isinstance(n, IntNeuron) or n.fire != "none":
+        raise _refused(
+            layer, f"'{names[0]}' is not the network's only output, without spikes", "the error is taken from one readout", n.loc
+        )
+    return n
+
+
+def _refused(layer: str, why: str, rule: str, loc: Any) -> CompileError:
+    return fail(
+        "SNN806", f"'{layer}' cannot learn on the chip: {why}", loc=loc, notes=(rule, WAY),
+        help="choose a dense layer that reads spikes, and from which dense layers lead to the readout",
+    )  # fmt: skip
+
+
+__all__ = ["Link", "find_chain", "links"]

@@ -1,0 +1,103 @@
+"""The modulator population of a plastic hidden layer: one neuron for each of the layer's, which sends it its third factor.
+
+It hears how far the layer's membrane is from the threshold at model step t, looks up psi, and multiplies it with an error:
+
+psi       p = table[(|d| * psi_multiplier) >> psi_shift], 0 beyond the table;   d = m - threshold, before the reset
+feedback  k = floor((M * p * multiplier + r / 2**16 * 2**shift) / 2**shift)      M = B @ graded error of the readout, by a fixed synapse
+local     k = floor(levels * (warm + 1) / (t + 1) * (n / (t + 1) - A / 255) * p / 255 + r / 2**16)     from step ``warm`` on, else 0
+          n  the neuron's spikes so far in the sample        A  the teacher's activity, 0..255, a graded input; without one k = 0
+clipped to -levels..levels;   r  16 random bits per neuron and model step;   sent as the error population sends: 2 max(k, 0), 2 max(-k, 0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from snncompile.learning.dither import DITHER_BITS, Dither, Ints
+from snncompile.learning.psi import ENTRIES, PSI_TOP
+
+ACTIVITY_TOP = 255
+"""The graded input of an activity of 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modulator:
+    """Integers of a modulator population.
+
+    kind      "feedback" or "local"         levels  k runs over -levels..levels
+    psi       the table                     psi_multiplier  one number, or one a neuron        psi_shift
+    feedback  B, rows of weights (neuron, class) of the feedback synapse; empty for "local"
+    multiplier, shift   feedback: levels per unit of M * p, multiplier / 2**shift
+    warm      local: the first model step that learns
+    delay     hardware steps to arrival, from the arrival of M (feedback; 0: at once) or from the layer's update (local; at least 1)
+    """
+
+    kind: str
+    levels: int
+    psi: tuple[int, ...]
+    psi_multiplier: tuple[int, ...]
+    psi_shift: int
+    feedback: tuple[tuple[int, ...], ...] = ()
+    multiplier: int = 0
+    shift: int = 0
+    warm: int = 0
+    delay: int = 0
+    seed: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Modulator:
+        """Back from ``to_json``."""
+        return cls(
+            kind=str(row["kind"]), levels=int(row["levels"]), psi=tuple(int(v) for v in row["psi"]),
+            psi_multiplier=tuple(int(v) for v in row["psi_multiplier"]), psi_shift=int(row["psi_shift"]),
+            feedback=tuple(tuple(int(v) for v in r) for r in row["feedback"]), multiplier=int(row["multiplier"]), shift=int(row["shift"]),
+            warm=int(row["warm"]), delay=int(row["delay"]), seed=int(row["seed"]),
+        )  # fmt: skip
+
+
+class ModulatorState:
+    """A modulator's generators and its memory of the sample; ``update`` hears the layer, ``step`` gives the signed payload k."""
+
+    def __init__(self, modulator: Modulator, neurons: int) -> None:
+        self.modulator = modulator
+        self._dither = Dither(modulator.seed, neurons)
+        self._table = np.array([*modulator.psi, 0], dtype=np.int64)
+        self._scale = np.array(modulator.psi_multiplier, dtype=np.int64)
+        self._feedback = np.array(modulator.feedback, dtype=np.int64)
+        self._psi: Ints = np.zeros(neurons, dtype=np.int64)
+        self._fired: Ints = np.zeros(neurons, dtype=np.int64)
+
+    def hear(self, t: int, distance: Ints, spikes: Ints) -> None:
+        """The layer's update at model step t: distance from the threshold before the reset, and spikes."""
+        at = (np.abs(distance) * self._scale) >> self.modulator.psi_shift
+        self._psi = self._table[np.minimum(at, ENTRIES)]
+        self._fired = spikes if t == 0 else self._fired + spikes
+
+    def back(self, graded: Ints) -> Ints:
+        """k of the step that was heard last, for the readout's graded error (classes,)."""
+        p, r = self.modulator, self._dither.draw()
+        product = (self._feedback @ graded) * self._psi * p.multiplier
+        return self._clipped((product + (r << p.shift >> DITHER_BITS)) >> p.shift)
+
+    def local(self, t: int, activity: Ints | None) -> Ints:
+        """k of the step that was heard last, for the teacher's activity (neurons,)."""
+        p, r = self.modulator, self._dither.draw()
+        if activity is None or t < p.warm:
+            return np.zeros_like(self._psi)
+        error = (ACTIVITY_TOP * self._fired - activity * (t + 1)) * self._psi * (p.levels * (p.warm + 1))
+        unit = ACTIVITY_TOP * PSI_TOP * (t + 1) ** 2
+        return self._clipped(((error << DITHER_BITS) + r * unit) // (unit << DITHER_BITS))
+
+    def _clipped(self, k: Ints) -> Ints:
+        return np.asarray(np.clip(k, -self.modulator.levels, self.modulator.levels))
+
+
+__all__ = ["ACTIVITY_TOP", "Modulator", "ModulatorState"]
