@@ -14,22 +14,24 @@ from snncompile.ir.integer import IntNeuron
 from snncompile.ir.linear_ops import Linear
 from snncompile.ir.neuron import Neuron
 from snncompile.learning.chain import Link, find_chain
+from snncompile.learning.dither import DITHER_BITS
 from snncompile.learning.error_population import LOSSES, OCTAVE_BITS, ErrorPopulation
 from snncompile.learning.feedback import FEEDBACK, Feedback, feedback_levels, make_feedback
 from snncompile.learning.hidden import lower_hidden
 from snncompile.learning.method import Method, find_method
-from snncompile.learning.modulator import Modulator
+from snncompile.learning.modulator import ACTIVITY_TOP, Modulator
 from snncompile.learning.program import LearningProgram, PlasticLayer
 from snncompile.learning.psi import ENTRIES, PSI_TOP, Psi, parse_psi
 from snncompile.learning.readout import lower_plastic
 from snncompile.learning.rule import Factor, Product, Rule, Trace
-from snncompile.learning.scaling import Scale, scale_plain, scale_traced
+from snncompile.learning.scaling import Scale, scale_free, scale_plain, scale_traced
 from snncompile.learning.timing import Timing, find_timing
 from snncompile.mapping.schedule import Schedule
 from snncompile.numerics import Format
 from snncompile.quantize import QuantResult
 from snncompile.target import Target
 
+LEVEL_BITS = 6
 SEEDS = 16
 """Seeds of one layer: the engine takes four in a row for its traces, the populations one each."""
 
@@ -126,7 +128,9 @@ def make_plastic(result: QuantResult, float_graph: Graph, captured: Graph, targe
             top = psi.peak * (1 / (warm + 1) if given is None else given.largest(options.loss) * given.lsb)
             scale = _scale(x, x.step * top, timing, k, target)
             wanted = x.step * top / (x.lsb * (timing.left(x.leak, k)))
-            modulator = _modulator(psi, x, neuron, scale, given, wanted, options, fine=fine, warm=warm, target=target)
+            modulator = _modulator(
+                psi, x, neuron, scale, given, wanted, options, fine=fine, warm=warm, steps=result.graph.steps, target=target
+            )
             modulator = replace(modulator, delay=timing.delay[k], seed=seed)
             layer = _layer(x, scale, timing, k, seed)
             layers.append(replace(
@@ -184,7 +188,7 @@ def _scale(x: _Made, step: float, timing: Timing, k: int, target: Target) -> Sca
     """The engine's numbers for updates of ``step`` at the largest error."""
     if x.leak > 0:
         return scale_traced(step, x.lsb, x.leak, timing.schedule.initiation_interval, timing.lag[k] - 1, target)
-    return scale_plain(step, x.lsb, target)
+    return scale_plain(step, x.lsb, target) if x.link.population.fire == "none" else scale_free(step, x.lsb, target)
 
 
 def _layer(x: _Made, scale: Scale, timing: Timing, k: int, seed: int) -> PlasticLayer:
@@ -205,21 +209,31 @@ def _rule(scale: Scale, epoch: int, seed: int, *, traced: bool) -> Rule:
 
 
 def _modulator(
-    psi: Psi, x: _Made, neuron: IntNeuron, scale: Scale, given: Feedback | None, wanted: float, options: LearnOptions, *, fine: int,
-    warm: int, target: Target,
+    psi: Psi, x: _Made, neuron: IntNeuron, scale: Scale, given: Feedback | None, wanted: float, options: LearnOptions, target: Target, *,
+    fine: int, warm: int, steps: int,
 ) -> Modulator:  # fmt: skip
     """The integers of a hidden layer's modulator; ``wanted`` is the update in weight LSBs that the largest error stands for."""
     per_lsb = ENTRIES * x.unit / psi.reach * np.asarray(neuron.v_scale, dtype=np.float64).reshape(-1)
     shift = _shift(float(per_lsb.max()), target.multiplier)
     table, numbers = psi.table(), tuple(int(v) for v in np.rint(per_lsb * 2.0**shift))
     if given is None:
-        return Modulator(kind="local", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, warm=warm)
+        power = _local_shift(warm, steps)
+        return Modulator(
+            kind="local", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, warm=warm,
+            multiplier=round(wanted / scale.unit * 2**power), shift=power,
+        )  # fmt: skip
     per_unit = scale.levels * (wanted / scale.unit) / (fine * PSI_TOP * given.largest(options.loss))
     power = _shift(per_unit, target.multiplier)
     return Modulator(
         kind="feedback", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, feedback=given.rows,
         multiplier=round(per_unit * 2.0**power), shift=power,
     )  # fmt: skip
+
+
+def _local_shift(warm: int, steps: int) -> int:
+    """Fraction bits of a local modulator's multiplier: at most 10, and as many as a product of 62 bits leaves."""
+    largest = ACTIVITY_TOP * PSI_TOP * steps * steps * (warm + 1) * 2**LEVEL_BITS
+    return max(0, min(10, 62 - DITHER_BITS - math.ceil(math.log2(largest))))
 
 
 def _shift(value: float, form: Format) -> int:

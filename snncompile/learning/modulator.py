@@ -4,7 +4,8 @@ It hears how far the layer's membrane is from the threshold at model step t, loo
 
 psi       p = table[(|d| * psi_multiplier) >> psi_shift], 0 beyond the table;   d = m - threshold, before the reset
 feedback  k = floor((M * p * multiplier + r / 2**16 * 2**shift) / 2**shift)      M = B @ graded error of the readout, by a fixed synapse
-local     k = floor(levels * (warm + 1) / (t + 1) * (n / (t + 1) - A / 255) * p / 255 + r / 2**16)     from step ``warm`` on, else 0
+local     k = floor(levels * c * (warm + 1) / (t + 1) * (n / (t + 1) - A / 255) * p / 255 + r / 2**16)    from step ``warm`` on, else 0
+          c = multiplier / 2**shift, up to 1
           n  the neuron's spikes so far in the sample        A  the teacher's activity, 0..255, a graded input; without one k = 0
 clipped to -levels..levels;   r  16 random bits per neuron and model step;   sent as the error population sends: 2 max(k, 0), 2 max(-k, 0)
 """
@@ -31,7 +32,7 @@ class Modulator:
     kind      "feedback" or "local"         levels  k runs over -levels..levels
     psi       the table                     psi_multiplier  one number, or one a neuron        psi_shift
     feedback  B, rows of weights (neuron, class) of the feedback synapse; empty for "local"
-    multiplier, shift   feedback: levels per unit of M * p, multiplier / 2**shift
+    multiplier, shift   multiplier / 2**shift: levels per unit of M * p (feedback), or what makes up for whole levels (local)
     warm      local: the first model step that learns
     delay     hardware steps to arrival, from the arrival of M (feedback; 0: at once) or from the layer's update (local; at least 1)
     """
@@ -92,8 +93,8 @@ class ModulatorState:
         p, r = self.modulator, self._dither.draw()
         if activity is None or t < p.warm:
             return np.zeros_like(self._psi)
-        error = (ACTIVITY_TOP * self._fired - activity * (t + 1)) * self._psi * (p.levels * (p.warm + 1))
-        unit = ACTIVITY_TOP * PSI_TOP * (t + 1) ** 2
+        error = (ACTIVITY_TOP * self._fired - activity * (t + 1)) * self._psi * (p.levels * (p.warm + 1) * p.multiplier)
+        unit = ACTIVITY_TOP * PSI_TOP * (t + 1) ** 2 << p.shift
         return self._clipped(((error << DITHER_BITS) + r * unit) // (unit << DITHER_BITS))
 
     def _clipped(self, k: Ints) -> Ints:

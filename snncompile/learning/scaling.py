@@ -94,6 +94,23 @@ def scale_plain(rho: float, lsb: float, target: Target) -> Scale:
     return best[1]
 
 
+def scale_free(rho: float, lsb: float, target: Target) -> Scale:
+    """Numbers of a rule without a trace whose third factor comes from a modulator, which makes up for what integers miss.
+
+    ``mantissa * levels * 2**e >= rho / lsb``, as near as they come, with many levels.
+    Errors  SNN808 a rate beyond the engine
+    """
+    widths = Widths.of(target)
+    wanted = rho / lsb
+    highest = (widths.trace_high + 1) // 2 - 1
+    for exponent in range(widths.exponent_low, widths.exponent_high + 1):
+        for mantissa in range(1, 2 ** (widths.mantissa - 1)):
+            levels = max(1, math.ceil(wanted / (2 * mantissa * 2.0**exponent)))
+            if levels <= highest:
+                return Scale(impulse=1, levels=levels, mantissa=mantissa, exponent=exponent)
+    raise _rate(wanted, 0.0, highest * 14 * 2.0**widths.exponent_high, target)
+
+
 def _rate(wanted: float, low: float, high: float, target: Target) -> Exception:
     way = f"multiply the rate by {low / wanted:.3g}" if wanted < low else f"divide the rate by {wanted / high:.3g}"
     return fail(
@@ -102,4 +119,4 @@ def _rate(wanted: float, low: float, high: float, target: Target) -> Exception:
     )  # fmt: skip
 
 
-__all__ = ["Scale", "fade", "scale_plain", "scale_traced"]
+__all__ = ["Scale", "fade", "scale_free", "scale_plain", "scale_traced"]

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_learner import learner, tiny
+from tiny_learner import deep_learner, learner, tiny
 
 import snncompile
 from snncompile.errors import CompileError
 from snncompile.ir.linear_ops import Linear
 from snncompile.learning.attach import LearnOptions, make_plastic
-from snncompile.learning.program import no_labels, nothing_learns
+from snncompile.learning.program import no_labels, no_teacher, nothing_learns
 from snncompile.learning.rule import Factor, Product, Rule
 from snncompile.learning.scaling import scale_traced
 from snncompile.learning.widths import Widths
@@ -94,7 +94,7 @@ error[SNN806]: 'hidden' cannot learn on the chip: 'x' does not send binary spike
   --> {here}
   note: a presynaptic trace counts spikes
   note: source: lava-nc 0.10.0, proc/dense
-  help: choose a dense layer that reads spikes and feeds the readout
+  help: choose a dense layer that reads spikes, and from which dense layers lead to the readout
 """),
     "SNN807": (lambda: learner(rule="EMPF"), """
 error[SNN807]: the rule 'EMPF' cannot run on the chip: EM-PF updates latent float weights, of which the chip holds only the signs: an update smaller than a sign is lost
@@ -128,6 +128,15 @@ error[SNN812]: nothing in net.snn learns
     "SNN813": (lambda: raised(no_labels("data.npz")), """
 error[SNN813]: data.npz has no labels to learn from
   help: add an array y with one class number per sample
+"""),
+    "SNN814": (lambda: deep_learner(feedback="transpose"), """
+error[SNN814]: 'lif1' is not read by the readout: none of its weights lead back there
+  --> {here}
+  help: use random feedback for layers further back: --feedback random
+"""),
+    "SNN815": (lambda: raised(no_teacher("data.npz", "teacher.fc1", [120, 20])), """
+error[SNN815]: data.npz has no array 'teacher.fc1' of shape [120, 20], values 0..1, to learn from
+  help: add the teacher's activity of every neuron, divided by its 99th percentile and cut to 0..1
 """),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from tiny_learner import CLASSES, INPUTS, STEPS
 from snncompile.backends.bundle import read_bundle
 from snncompile.cli.app import cli
 
+DEEP = ("--arch", f"{Path(__file__).with_name('tiny_learner.py')}:DeepLearner", "--input-shape", INPUTS, "--steps", STEPS)
 NET = ("--arch", f"{Path(__file__).with_name('tiny_learner.py')}:TinyLearner", "--input-shape", INPUTS, "--steps", STEPS)
 
 
@@ -31,6 +32,9 @@ def folder(tmp_path_factory):
     x = np.clip(centres[y] * 200 + g.normal(0, 30, (120, INPUTS)), 0, 255).astype(np.uint8)
     np.savez(path / "stream.npz", x=x, y=y)
     np.savez(path / "unlabelled.npz", x=x)
+    teacher = {"teacher.fc1": g.random((CLASSES, 20))[y], "teacher.fc2": g.random((CLASSES, 14))[y]}
+    np.savez(path / "taught.npz", x=x, y=y, **teacher)
+    np.savez(path / "wrong.npz", x=x, y=y, **{**teacher, "teacher.fc1": 2 * teacher["teacher.fc1"]})
     options = ("--learn", "out", "--rule", "ottt", "--learning-rate", 0.1, "--no-lava", "--input-range", "0,255,1")
     status, _, err = snn("export", *NET, *options, "--data", path / "stream.npz", "-o", path / "learner.snn")
     assert status == 0, err
@@ -63,7 +67,8 @@ def test_what_was_learned_is_a_bundle_like_any_other(folder):
     assert json.loads(out)["synapses_changed"] > 10
     before, after = read_bundle(folder / "learner.snn"), read_bundle(folder / "learned.snn")
     assert after.learning == before.learning
-    assert np.any(after.learning.chip_weights(after.graph) != before.learning.chip_weights(before.graph))
+    for layer in after.learning.layers:
+        assert np.any(layer.chip_weights(after.graph) != layer.chip_weights(before.graph))
     status, _, err = snn("verify", folder / "learned.snn", "--data", folder / "stream.npz")
     assert status == 0, err
     status, _, err = snn("verify", folder / "learned.snn", "--learning", "--data", folder / "stream.npz", "--no-lava")
@@ -80,3 +85,61 @@ def test_learning_needs_a_learner_and_labels(folder):
     assert status == 1
     assert "SNN812" in err
     assert not (folder / "never.snn").exists()
+
+
+@pytest.mark.parametrize(
+    ("layers", "rule", "rate", "data"),
+    [("fc2,out", "ottt", 0.1, "stream.npz"), ("fc1, fc2, out", "sltt", 0.2, "stream.npz"), ("fc1,fc2,out", "ltl", 0.3, "taught.npz")],
+)
+def test_several_layers_learn_are_verified_and_learn_on(folder, layers, rule, rate, data):
+    made, learned = folder / f"{rule}.snn", folder / f"{rule}_learned.snn"
+    options = ("--learn", layers, "--rule", rule, "--learning-rate", rate, "--no-lava", "--input-range", "0,255,1")
+    status, _, err = snn("export", *DEEP, *options, "--data", folder / data, "-o", made)
+    assert status == 0, err
+    status, out, err = snn("verify", made, "--learning", "--data", folder / data, "--samples", 3, "--json")
+    assert status == 0, err
+    found = json.loads(out)["learning"]
+    names = [x.strip() for x in layers.split(",")]
+    assert [x["layer"] for x in found["layers"]] == names
+    assert found["differing_bits"] == 0 == sum(x["differing_bits"] for x in found["layers"])
+    assert found["steps"] == found["lava"]["steps"] > 3 * STEPS
+    assert found["update_correlation"] == min(x["update_correlation"] for x in found["layers"])
+    assert found["layers"][-1]["update_correlation"] > 0.8
+    assert [x["backpropagation"] is not None for x in found["layers"]] == [rule != "ltl"] * len(names)
+    status, out, err = snn("learn", made, "--data", folder / data, "-o", learned, "--json")
+    assert status == 0, err
+    before, after = read_bundle(made), read_bundle(learned)
+    for layer in after.learning.layers:
+        assert np.any(layer.chip_weights(after.graph) != layer.chip_weights(before.graph))
+    status, _, err = snn("verify", learned, "--data", folder / data)
+    assert status == 0, err
+    status, _, err = snn("verify", learned, "--learning", "--data", folder / data, "--no-lava")
+    assert status == 0, err
+
+
+def test_the_manifest_states_the_feedback_of_a_hidden_layer(folder):
+    options = ("--learn", "fc2", "--learn", "out", "--rule", "ottt", "--no-lava", "--input-range", "0,255,1", "--learning-seed", 7)
+    status, _, err = snn("export", *DEEP, *options, "-o", folder / "seeded.snn")
+    assert status == 0, err
+    hidden, readout = read_bundle(folder / "seeded.snn").manifest["learning"]["layers"]
+    assert hidden["feedback_seed"] == 7
+    assert np.array(hidden["modulator"]["feedback"]).shape == (14, CLASSES)
+    assert hidden["psi"] == "sigmoid:4"
+    assert readout["modulator"] is None
+    status, _, err = snn("export", *DEEP, *options, "--feedback", "transpose", "-o", folder / "transposed.snn")
+    assert status == 0, err
+    bundle = read_bundle(folder / "transposed.snn")
+    hidden, _ = bundle.manifest["learning"]["layers"]
+    assert hidden["feedback_seed"] is None
+    weights = bundle.learning.layers[1].chip_weights(bundle.graph).T
+    assert np.corrcoef(np.array(hidden["modulator"]["feedback"]).ravel(), weights.ravel())[0, 1] > 0.999
+
+
+def test_a_local_rule_needs_its_teacher(folder):
+    options = ("--learn", "fc1,fc2", "--rule", "ltl", "--no-lava", "--input-range", "0,255,1", "-o", folder / "local.snn")
+    status, _, err = snn("export", *DEEP, *options, "--data", folder / "stream.npz")
+    assert status == 0, err
+    for data in ("stream.npz", "wrong.npz"):
+        status, _, err = snn("learn", folder / "local.snn", "--data", folder / data, "-o", folder / "never.snn")
+        assert status == 1
+        assert "SNN815" in err

@@ -6,7 +6,8 @@ mean      the same of the sums of all z so far, n = t + 1; k times (warm + 1) / 
 mse       k = floor((z * multiplier - onehot * one + r / 2**16 * 2**shift) / 2**shift)
 graded    as k, with ``fine`` in place of ``levels``
 feedback  p = psi[|d| * psi_multiplier >> psi_shift];   k = floor((M * p * multiplier + r / 2**16 * 2**shift) / 2**shift)
-local     k = floor(levels * (warm + 1) * (255 * fired - A * (t + 1)) * p / (255 * 255 * (t + 1)**2) + r / 2**16), from step ``warm`` on
+local     k = floor(levels * multiplier * (warm + 1) * (255 * fired - A * (t + 1)) * p / (255 * 255 * (t + 1)**2 * 2**shift) + r / 2**16),
+          from step ``warm`` on
 clipped to -levels..levels;  r is 16 bits of a xorshift generator per neuron, advanced at every model step
 sent      2 * max(k, 0) on one port, 2 * max(-k, 0) on the other
 """
@@ -118,8 +119,8 @@ class ModulatorRule:
         p, r = self.modulator, self.randoms.draw()
         if activity is None or t < p["warm"]:
             return np.zeros(len(self.psi), np.int32)
-        unit = 255 * 255 * (t + 1) * (t + 1)
-        wanted = p["levels"] * (p["warm"] + 1) * (255 * self.fired - activity.astype(np.int64) * (t + 1)) * self.psi
+        unit = 255 * 255 * (t + 1) * (t + 1) * 2 ** p["shift"]
+        wanted = p["levels"] * p["multiplier"] * (p["warm"] + 1) * (255 * self.fired - activity.astype(np.int64) * (t + 1)) * self.psi
         return self.limited((65536 * wanted + r * unit) // (65536 * unit))
 
     def limited(self, k: np.ndarray) -> np.ndarray:
