@@ -18,6 +18,7 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from .neuron import NeuronState
 from .plan import Plan
 from .population import Engine, slot
 
@@ -60,7 +61,8 @@ class PopulationModel(PyLoihiProcessModel):  # type: ignore[misc]
                 board.fail(index, error, self.where(h))
         self.out.send(self.silence if payload is None else payload.reshape(-1))
         if params["tells"]:
-            self.distance.send(self.silence if payload is None or self.engine is None else self.engine.neuron.distance.reshape(-1))
+            neuron = None if payload is None or self.engine is None else self.engine.neuron
+            self.distance.send(neuron.distance.reshape(-1) if isinstance(neuron, NeuronState) else self.silence)
         for k in range(params["ports"]):
             if k in dense:
                 continue
