@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 from snncompile.errors import fail
+
+BAD_ZIP = (
+    OSError, EOFError, KeyError, ValueError, RuntimeError, NotImplementedError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
+    struct.error,
+)  # fmt: skip
+"""What ``zipfile`` raises for damaged archives."""
 
 
 def check_file(path: Path) -> None:
@@ -36,4 +45,4 @@ def read(path: Path) -> bytes:
         raise fail("SNN003", f"cannot read {path}: {e.strerror}") from e
 
 
-__all__ = ["check_file", "read"]
+__all__ = ["BAD_ZIP", "check_file", "read"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from snncompile.capture.user_code import blame, first_line, importable, kind_of
 from snncompile.errors import fail
-from snncompile.files import check_file
+from snncompile.files import BAD_ZIP, check_file
 from snncompile.online import is_checkpoint
 from snncompile.online.checkpoint import checkpoint_from
 
@@ -44,7 +44,7 @@ def unpickle(path: Path, raw: bytes, trust_pickle: bool) -> object:
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except Exception as e:
         text = str(e)
-        if not trust_pickle and isinstance(e, pickle.UnpicklingError) and (match := re.search(r"GLOBAL:? `?(\w+\.[\w.]+)", text)):
+        if not trust_pickle and isinstance(e, pickle.UnpicklingError) and (match := re.search(r"GLOBAL:? `?([\w.]+)", text)):
             raise fail(
                 "SNN005",
                 f"{path} holds a pickled object ('{match[1]}'), and loading it would run code from the file",
@@ -71,7 +71,7 @@ def _no_checkpoint(path: Path, raw: bytes) -> tuple[str, str | None] | None:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, OSError):
+        except BAD_ZIP:
             return "it is truncated or damaged", "copy or save it again"
         if any(n.endswith("constants.pkl") for n in names):
             return "it is a TorchScript archive", "save the state dict of the original module: torch.save(model.state_dict(), ...)"
@@ -132,11 +132,25 @@ def fit(model: nn.Module, state: Mapping[str, Tensor], source: str, arch: str) -
     notes = _listed("missing", [f"{k} {wanted[k]}{_near(k, extra)}" for k in missing])
     notes += _listed("unexpected", [f"{k} {found[k]}{_near(k, missing)}" for k in extra])
     notes += _listed("wrong shape", [f"{k} is {found[k]}, the network needs {wanted[k]}" for k in shapes])
+    kinds = [(k, odd) for k, v in model.state_dict().items() if k in state and (odd := _odd(state[k], v))]
+    notes += _listed("of another kind", [f"{k} is {odd}" for k, odd in kinds])
     if notes:
-        count = f"{len(missing)} missing, {len(extra)} unexpected, {len(shapes)} of another shape"
+        other = f", {len(kinds)} of another kind" if kinds else ""
+        count = f"{len(missing)} missing, {len(extra)} unexpected, {len(shapes)} of another shape{other}"
         way_out = "check --arch and --arch-args against the network that was trained"
         raise fail("SNN136", f"the weights in {source} do not fit '{arch}': {count}", notes=notes, help=way_out)
     model.load_state_dict(dict(state))
+
+
+def _odd(found: Tensor, wanted: Tensor) -> str | None:
+    """Why a tensor's values would be lost in another: no plain tensor, or of a type that holds what the other cannot."""
+    if found.is_quantized:
+        return "quantised: its integers have a scale of their own"
+    if found.layout != torch.strided or found.is_meta:
+        return "sparse" if found.layout != torch.strided else "without values"
+    if not torch.can_cast(found.dtype, wanted.dtype) and found.dtype != wanted.dtype:
+        return f"{str(found.dtype).removeprefix('torch.')}, the network needs {str(wanted.dtype).removeprefix('torch.')}"
+    return None
 
 
 def _listed(label: str, rows: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +84,7 @@ def _arrays(path: Path, raw: bytes) -> dict[str, Array]:
         if "Object arrays" in str(e):
             raise fail("SNN023", f"{path} holds pickled objects, which could run code when loaded", help="save arrays of numbers") from e
         raise fail("SNN020", f"{path} is not an .npz file", help=RECIPE) from e
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError, TypeError) as e:
+    except (*files.BAD_ZIP, AttributeError, TypeError, SyntaxError, IndexError) as e:
         damaged = raw.startswith(b"PK")
         raise fail("SNN020", f"{path} is {'a truncated or damaged' if damaged else 'not an'} .npz file", help=RECIPE) from e
 

@@ -132,7 +132,7 @@ error[SNN150]: 'layer/0/weight' is a link, which is not followed
   help: write a file that holds its own data
 """)(replaced("layer/0/weight", h5py.ExternalLink("other.h5", "/w")))  # fmt: skip
 case("SNN150 too large", """
-error[SNN150]: dataset 'layer/0/bias' claims 1,099,511,627,776 elements, at most 268,435,456 are read
+error[SNN150]: dataset 'layer/0/bias' claims 1,099,511,627,776 elements, more than the file can hold
 """)(damaged(lambda file: file.create_dataset("layer/0/bias", (2**40,), "i1", chunks=(1024,))))  # fmt: skip
 case("SNN150 shapes that do not meet", """
 error[SNN150]: dataset 'layer/1/weight' reads 5 neurons, 'layer0' has 4 of shape [4]

@@ -43,7 +43,7 @@ def imported(graph, **kwargs):
 @case(
     "SNN160 no file of HDF5",
     """
-error[SNN160]: {folder}/net.nir is not a NIR file: Unable to synchronously open file (file signature not found)
+error[SNN160]: {folder}/net.nir is not a NIR file: it does not start like an HDF5 file
   help: write it again with nir.write
 """,
 )

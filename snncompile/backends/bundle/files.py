@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from snncompile.errors import CompileError, fail
+from snncompile.files import BAD_ZIP
 
 MANIFEST = "manifest.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -83,7 +84,7 @@ def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path, shown: st
     try:
         with archive.open(info) as source, target.open("wb") as out:
             shutil.copyfileobj(source, out)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError) as e:
+    except BAD_ZIP as e:
         raise damaged(shown, info.filename, f"cannot be unpacked ({e})") from e
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from snncompile.backends.bundle import files, tensors
 from snncompile.backends.bundle.manifest import FORMAT, SCHEMA, schedule_from_json
 from snncompile.errors import CompileError, fail
+from snncompile.files import BAD_ZIP
 from snncompile.ir.graph import Array, Dialect, Graph, validate
 from snncompile.ir.text import from_text
 from snncompile.learning.program import LearningProgram
@@ -65,7 +66,7 @@ def is_bundle(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(files.MANIFEST) as file:
             return f'"{FORMAT}"'.encode() in file.read(files.LARGEST_MANIFEST)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except BAD_ZIP:
         return False
 
 
@@ -90,7 +91,7 @@ def read_bundle(path: Path) -> Bundle:
         with zipfile.ZipFile(path) as archive:
             files.extract(archive, shown, folder)
         bundle = _read(path, folder, shown)
-    except (OSError, zipfile.BadZipFile) as e:
+    except BAD_ZIP as e:
         shutil.rmtree(folder, ignore_errors=True)
         raise files.damaged(shown, "the archive", f"cannot be read ({e})") from e
     except BaseException:

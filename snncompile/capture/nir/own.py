@@ -73,7 +73,10 @@ def own_name(node: RawNode) -> str | None:
 
 def _value(node: RawNode, key: str, value: Any) -> Any:
     if isinstance(value, dict):
-        return np.asarray(node.metadata[f"{OWN}_{key}"]).reshape(value["shape"])
+        array = np.asarray(node.metadata[f"{OWN}_{key}"])
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"'{OWN}_{key}' holds no numbers")
+        return array.reshape(value["shape"])
     if key in ENUMS:
         return ENUMS[key](value)
     return tuple(value) if isinstance(value, list) else value

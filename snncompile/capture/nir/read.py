@@ -1,6 +1,6 @@
 """Read a ``.nir`` file, or a ``nir.NIRGraph`` in memory, into plain values, and check its form: every wrong field at once.
 
-The file is read with h5py and not with ``nir.read``, which stops at the first problem and names neither node nor field.
+The file is not read with ``nir.read``, which stops at the first problem and names neither node nor field.
 
     SNN160  not a NIR file    SNN161  a wrong node or field    SNN162  a wrong structure
 """
@@ -12,15 +12,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from snncompile import hdf5
 from snncompile.capture.nir.nodes import Edge, RawGraph, RawNode
 from snncompile.capture.nir.schema import NODES, check_node
 from snncompile.errors import CompileError, Diagnostic, fail
 from snncompile.files import check_file
 
-MAX_DEPTH, MAX_BYTES = 16, 8 << 30
+MAX_DEPTH = 16
 GRAPH_FIELDS = {"type", "nodes", "edges", "metadata", "input_type", "output_type"}
 WRITE_AGAIN = "write it again with nir.write"
 
@@ -29,15 +29,15 @@ def read_nir(path: Path) -> RawGraph:
     """The graph in a file; raises CompileError with everything that is wrong with it."""
     check_file(path)
     try:
-        with h5py.File(path, "r") as file:
-            if not isinstance(file.get("node"), h5py.Group):
-                has = ", ".join(str(_text(name)) for name in list(file)[:8]) or "nothing"
-                raise fail("SNN160", f"{path} is an HDF5 file, but not a NIR file: it has no group 'node'", notes=[f"it has {has}"])
-            version = _text(file["version"][()]) if isinstance(file.get("version"), h5py.Dataset) else ""
-            content = _tree(file["node"], 0)
-    except (OSError, RuntimeError, KeyError, ValueError) as e:
-        raise fail("SNN160", f"{path} is not a NIR file: {_first_line(e)}", help=WRITE_AGAIN) from e
-    graph = _graph(content, path.stem, "", version)
+        content = hdf5.read(path)
+    except hdf5.Unreadable as e:
+        raise fail("SNN160", f"{path} is not a NIR file: {e}", help=WRITE_AGAIN) from e
+    node = content.get("node")
+    if not isinstance(node, Mapping):
+        has = ", ".join(list(content)[:8]) or "nothing"
+        raise fail("SNN160", f"{path} is an HDF5 file, but not a NIR file: it has no group 'node'", notes=[f"it has {has}"])
+    version = content.get("version")
+    graph = _graph(_taken(node, "/node", 0), path.stem, "", version if isinstance(version, str) else "")
     check_form(graph)
     return graph
 
@@ -49,26 +49,27 @@ def from_memory(graph: Any, name: str = "network") -> RawGraph:
     return raw
 
 
-# ---------------------------------------------------------------- HDF5 and objects to plain trees
+# ---------------------------------------------------------------- files and objects to plain trees
 
 
-def _tree(group: h5py.Group, depth: int) -> dict[str, Any]:
-    """Nested dicts of arrays and texts; links that leave the group are not followed."""
+REFUSED = {
+    "link": "'{0}' is a link to another place, which is not followed", "elsewhere": "'{0}' lies in another file, which is not opened",
+    "large": "'{0}' claims {1:,} numbers, more than the file can hold", "deep": "'{0}' is nested {1} groups deep",
+    "unreadable": "'{0}' cannot be read: {1}",
+}  # fmt: skip
+
+
+def _taken(tree: hdf5.Tree, where: str, depth: int) -> dict[str, Any]:
+    """The tree as far as it can be taken: a value of no known kind stays, to be named with its field."""
     if depth > MAX_DEPTH:
-        raise fail("SNN160", f"'{group.name}' is nested {depth} groups deep", help=WRITE_AGAIN)
-    tree: dict[str, Any] = {}
-    for key in group:
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise fail("SNN160", f"'{group.name}/{key}' is a link to another place, which is not followed", help=WRITE_AGAIN)
-        item = group[key]
-        key = str(_text(key))  # noqa: PLW2901 - names that are no UTF-8 come as bytes
-        if isinstance(item, h5py.Group):
-            tree[key] = _tree(item, depth + 1)
-        elif isinstance(item, h5py.Dataset):
-            if item.nbytes > MAX_BYTES:
-                raise fail("SNN160", f"'{item.name}' holds {item.nbytes} bytes, more than {MAX_BYTES}")
-            tree[key] = _text(item[()])
-    return tree
+        raise fail("SNN160", f"'{where}' is nested {depth} groups deep", help=WRITE_AGAIN)
+    found: dict[str, Any] = {}
+    for key, item in tree.items():
+        inside = f"{where}/{key}"
+        if isinstance(item, hdf5.Refused) and item.why != "odd":
+            raise fail("SNN160", REFUSED[item.why].format(inside, item.detail), help=WRITE_AGAIN)
+        found[key] = _taken(item, inside, depth + 1) if isinstance(item, Mapping) else item
+    return found
 
 
 def _unpacked(graph: Any) -> dict[str, Any]:
@@ -181,10 +182,6 @@ def _wrong(graph: RawGraph) -> Iterator[Diagnostic]:
                 notes=("readers differ in whether it then counts twice",), help="list it once",
             )  # fmt: skip
         seen.add(edge)
-
-
-def _first_line(e: BaseException) -> str:
-    return (str(e).splitlines() or [type(e).__name__])[0].strip("'\"")
 
 
 __all__ = ["check_form", "from_memory", "read_nir"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from snncompile.capture.nir.nodes import RawNode
 from snncompile.errors import Diagnostic
+from snncompile.hdf5 import Refused
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def _reason(form: Field, value: Any) -> str | None:
     """Why a value is not of this form."""
     if isinstance(value, str):
         return None if form.kind == "pad" and value in ("same", "valid") else f"is the text '{value[:40]}'"
+    if isinstance(value, (Refused, Mapping)):
+        return f"holds {value.detail}, not numbers" if isinstance(value, Refused) else "is a group, not a value"
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         return f"holds {array.dtype}, not numbers"

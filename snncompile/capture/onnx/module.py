@@ -20,6 +20,7 @@ from snncompile.capture.onnx.file import OnnxFile
 from snncompile.capture.onnx.fixed import Fixed
 from snncompile.capture.onnx.node import OPERATORS, Node
 from snncompile.capture.onnx.states import Roles
+from snncompile.errors import Location, fail
 from snncompile.ir.graph import Shape
 
 Call = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
@@ -87,15 +88,22 @@ class OnnxNetwork(nn.Module):
         values |= self.whole | {name: getattr(self, attribute) for name, attribute in self.real.items()}
         for n in self.nodes:
             given = tuple(values[name] if name else None for name in n.inputs)
-            if all(name in self.fixed.values for name in n.outputs):
-                with disable_proxy_modes_tracing():
-                    found = _copied(OPERATORS[n.op].run(n, *given))
-            else:
-                call: Any = getattr(self, self.scopes[n.scope]) if n.scope else _plainly
-                found = call(self.calls[n.number], OPERATORS[n.op].run, (n, *given))
+            try:
+                found = self._result(n, given)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+                reason = (str(e).splitlines() or [type(e).__name__])[0]
+                raise fail("SNN170", f"node '{n.name}' ({n.op}) cannot be run: {reason}", loc=Location(n.file, n.line, n.function)) from e
             values |= zip(n.outputs, found if isinstance(found, tuple) else (found,), strict=False)
         wanted = [*(v.name for v in self.roles.outputs), *(self.roles.states[name] for name in self.state_shapes)]
         return tuple(values[name] for name in wanted)
+
+    def _result(self, n: Node, given: tuple[Any, ...]) -> Any:
+        """What a node makes of its inputs."""
+        if all(name in self.fixed.values for name in n.outputs):
+            with disable_proxy_modes_tracing():
+                return _copied(OPERATORS[n.op].run(n, *given))
+        call: Any = getattr(self, self.scopes[n.scope]) if n.scope else _plainly
+        return call(self.calls[n.number], OPERATORS[n.op].run, (n, *given))
 
     def _free(self, wish: str) -> str:
         """An attribute name for a tensor or a module of the file."""

@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from snncompile import hdf5
 from snncompile.errors import CompileError, fail
+from snncompile.files import read
 from snncompile.ir.graph import Array
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
-LARGEST = 2**28
-"""Elements of the largest dataset that is read: a small file can claim any size."""
 DEEPEST = 4
 
 
@@ -110,62 +108,63 @@ class Section:
 
 
 def is_net(path: Path) -> bool:
-    """Whether a file is HDF5 with lava-dl's group ``layer`` (NIR's has ``node``), or claims to be one by its suffix ``.net``."""
+    """Whether a file claims to be one by its suffix ``.net``, or is HDF5 with lava-dl's group ``layer`` under a name that says nothing."""
+    if path.suffix in (".net", ".nir"):
+        return path.suffix == ".net" and path.is_file()
     try:
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                return path.suffix == ".net" and path.is_file()
-        with h5py.File(path, "r") as handle:
-            return "layer" in handle or path.suffix == ".net"
-    except (OSError, RuntimeError, ValueError, KeyError):  # damaged
-        return path.suffix == ".net"
+        return hdf5.is_hdf5(path) and "layer" in hdf5.read(path)
+    except (OSError, CompileError, hdf5.Unreadable):  # damaged
+        return False
 
 
 def read_file(path: Path) -> Section:
     """The whole file (SNN150)."""
+    raw = read(path)
+    if not raw.startswith(hdf5.MAGIC):
+        pointer = len(raw) < 1024 and b"git-lfs" in raw
+        way_out = "it is a pointer to a file in Git LFS: git lfs pull" if pointer else "copy or export it again"
+        raise fail("SNN150", f"{path} is not an HDF5 file", help=way_out)
     try:
-        with path.open("rb") as raw:
-            if raw.read(len(MAGIC)) != MAGIC:
-                pointer = path.stat().st_size < 1024 and b"git-lfs" in path.read_bytes()
-                way_out = "it is a pointer to a file in Git LFS: git lfs pull" if pointer else "copy or export it again"
-                raise fail("SNN150", f"{path} is not an HDF5 file", help=way_out)
-        with h5py.File(path, "r") as handle:
-            return _section(handle, "")
-    except OSError as e:
-        raise fail("SNN150", f"{path} is a damaged HDF5 file", notes=[str(e).splitlines()[0]], help="copy or export it again") from e
-    except (RuntimeError, ValueError, KeyError, TypeError) as e:
-        raise fail("SNN150", f"{path} cannot be read as HDF5", notes=[str(e).splitlines()[0] if str(e) else type(e).__name__]) from e
+        return _section(hdf5.read(path), "")
+    except hdf5.Unreadable as e:
+        raise fail("SNN150", f"{path} is a damaged HDF5 file", notes=[str(e)], help="copy or export it again") from e
 
 
-def _section(group: Any, where: str) -> Section:
+def _section(tree: hdf5.Tree, where: str) -> Section:
     values: dict[str, Array | str] = {}
     groups: dict[str, Section] = {}
-    for key in group:
-        inside = f"{where}/{key}" if where else str(key)
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise fail("SNN150", f"'{inside}' is a link, which is not followed", help="write a file that holds its own data")
-        item = group[key]
-        if isinstance(item, h5py.Group):
+    for key, item in tree.items():
+        inside = f"{where}/{key}" if where else key
+        if isinstance(item, hdf5.Refused):
+            raise _refused(inside, item)
+        if isinstance(item, Mapping):
             if inside.count("/") < DEEPEST:
                 groups[key] = _section(item, inside)
-        elif isinstance(item, h5py.Dataset):
-            values[key] = _dataset(item, inside)
+        else:
+            values[key] = _value(item)
     return Section(where, values, groups)
 
 
-def _dataset(item: Any, where: str) -> Array | str:
-    if item.external or item.is_virtual:
-        raise fail("SNN150", f"dataset '{where}' lies in another file, which is not opened", help="write a file that holds its own data")
-    if item.shape is None:
-        raise fail("SNN150", f"dataset '{where}' is empty")
-    if item.size > LARGEST:
-        raise fail("SNN150", f"dataset '{where}' claims {item.size:,} elements, at most {LARGEST:,} are read")
-    value = item[()]
-    if isinstance(value, np.ndarray) and value.dtype.kind in "SO" and value.size == 1:
-        value = value.reshape(-1)[0]
-    if isinstance(value, bytes):
-        return value.decode("ascii", errors="replace")
-    return value if isinstance(value, str) else np.asarray(value)
+def _refused(where: str, item: hdf5.Refused) -> CompileError:
+    own = "write a file that holds its own data"
+    match item.why:
+        case "link":
+            return fail("SNN150", f"'{where}' is a link, which is not followed", help=own)
+        case "elsewhere":
+            return fail("SNN150", f"dataset '{where}' lies in another file, which is not opened", help=own)
+        case "large":
+            return fail("SNN150", f"dataset '{where}' claims {item.detail:,} elements, more than the file can hold")
+        case "unreadable":
+            return fail("SNN150", f"'{where}' cannot be read: {item.detail}", help="copy or export it again")
+        case "deep":
+            return fail("SNN150", f"'{where}' is nested {item.detail} groups deep")
+    return fail("SNN150", f"dataset '{where}' " + ("is empty" if item.detail == "nothing" else f"holds {item.detail}"))
+
+
+def _value(item: Any) -> Array | str:
+    if isinstance(item, np.ndarray) and item.dtype == object and item.size == 1:
+        item = item.reshape(-1)[0]
+    return item if isinstance(item, str) else np.asarray(item)
 
 
 def _what(value: Array | str) -> str:
