@@ -614,9 +614,9 @@ def _(folder):
 @case(
     "SNN607",
     """
-error[SNN607]: net.snn:integer and model:captured share no population
+error[SNN607]: net.snn:integer and two.py:Two:captured share no population
   note: net.snn:integer has lif, fc2_readout
-  note: model:captured has a, b
+  note: two.py:Two:captured has a, b
   help: give two sides of one network: names decide which populations belong together
 """,
 )
