@@ -43,7 +43,8 @@ EFFECT_NOTES = """
 ## What calibration changes
 
 Thresholds that follow the batch (OTS) and gates that follow the sample (SECA) cannot be static; they are fixed by calibration on training
-images. This is what that changes, in PyTorch. Online thresholds depend on the batch that a sample happens to be in.
+images. This is what that changes, in PyTorch. Online thresholds depend on the batch that a sample happens to be in. The networks with
+SECA learn with fixed gates at last (`settled` in their recipes): they are made for these, and no longer for those that follow.
 """
 
 
