@@ -62,7 +62,7 @@ class Draft:
     def _lava(self, graph: Graph, schedule: Schedule, store: tensors.Folder, learning: LearningProgram | None) -> None:
         lava = self.folder / "lava"
         lava.mkdir()
-        write_runner(lava)
+        write_runner(lava, learning=learning is not None)
 
         def keep(key: str, array: Array) -> str:
             return f"../tensors/{store.keep(key, array)}"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from snncompile.backends.lava.backend import run_plan
-from snncompile.backends.lava.emit import RUNNER, runner_files, write_runner
+from snncompile.backends.lava.emit import LEARNING, RUNNER, runner_files, write_runner
 
 LIMIT = 120.0
 SEED = np.random.SeedSequence().entropy % 10**6  # new every session, printed when a test fails
@@ -143,8 +143,9 @@ def test_large_inputs_are_read_from_the_file_instead_of_a_ring_buffer(tmp_path, 
 
 def test_the_emitted_folder_runs_alone_and_says_what_it_did(tmp_path, guest, clean):
     folder, inputs = plans.loop(tmp_path / "bundle" / "lava", 4, 3, 2)
-    write_runner(folder)
-    assert all((folder / name).read_bytes() == (RUNNER / name).read_bytes() for name in runner_files())
+    write_runner(folder, learning=False)
+    assert all((folder / name).read_bytes() == (RUNNER / name).read_bytes() for name in runner_files(learning=False))
+    assert {p.name for p in RUNNER.rglob("*.py")} - {p.name for p in folder.rglob("*.py")} == set(LEARNING)
     moved = shutil.move(tmp_path / "bundle", tmp_path / "elsewhere")
     (tmp_path / "in").mkdir()
     for name, data in inputs.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lava.magma.core.process.process import AbstractProcess
@@ -16,9 +16,11 @@ from lava.utils.weightutils import SignMode
 
 from .board import Board
 from .plan import Plan, Population
-from .plastic import Layer, Learning, recorder
 from .processes import PopulationProcess, SourceModel, SourceProcess, population_model
 from .synapse import fits_builtin_dense
+
+if TYPE_CHECKING:
+    from .plastic import Layer, Learning
 
 RING_BUFFER_BYTES = 16 * 2**20  # RingBuffer holds every hardware step; larger data are read from the file instead
 
@@ -91,7 +93,8 @@ class Network:
 
     def _plastic(self, layer: Layer, weight: np.ndarray) -> AbstractProcess:
         """Lava's plastic synapse: chip weights are twice the plan's."""
-        from .plastic_processes import PlasticModel, plastic_dense  # noqa: PLC0415 - only for streams that learn
+        from .plastic import recorder  # noqa: PLC0415 - only programs that learn have these modules
+        from .plastic_processes import PlasticModel, plastic_dense  # noqa: PLC0415
 
         assert self.learning is not None
         watch = recorder(self.out, self.plan, self.learning, layer, self.samples)

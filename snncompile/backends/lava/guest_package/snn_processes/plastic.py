@@ -67,10 +67,8 @@ class Learning:
 
 def load_learning(raw: dict[str, Any], plan: Plan) -> Learning:
     """Read ``plan["learning"]``; raise PlanError where the plan has none or it does not fit."""
-    row = raw.get("learning")
-    if row is None:
-        raise PlanError("this program does not learn: the plan has no 'learning'")
     try:
+        row = raw["learning"]
         error = {k: v if k == "loss" else int(v) for k, v in row["error"].items()}
         if error["loss"] not in ("softmax", "mse", "mean") or error["delay"] < 1:
             raise ValueError("loss or delay")

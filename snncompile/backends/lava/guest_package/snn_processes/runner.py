@@ -10,7 +10,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,11 @@ from . import guard
 from .board import Board
 from .data import load_inputs, prepare_records
 from .plan import InputError, Plan, PlanError, load_plan
-from .plastic import Learning, load_activity, load_learning, load_targets, prepare
 from .reporter import Failure, Reporter, error_event
 from .watch import Watch
+
+if TYPE_CHECKING:
+    from .plastic import Learning
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,13 @@ def _learning(args: argparse.Namespace, plan: Plan, samples: int) -> tuple[Learn
     """What to learn and from which targets and activities, and files to write it into; nothing without ``--learn``."""
     if args.learn is None:
         return None, None, {}
+    raw = json.loads((args.plan / "plan.json").read_text(encoding="utf-8"))
+    if raw.get("learning") is None:
+        raise Failure(error_event("plan", "this program does not learn: the plan has no 'learning'"), status=2)
+    from .plastic import load_activity, load_learning, load_targets, prepare  # noqa: PLC0415 - only programs that learn have this module
+
     try:
-        learning = load_learning(json.loads((args.plan / "plan.json").read_text(encoding="utf-8")), plan)
+        learning = load_learning(raw, plan)
         readout = next(p for p in plan.populations if p.name == learning.readout)
         targets = load_targets(args.learn, samples, readout.size)
         activity = load_activity(args.learn.parent, learning, plan, samples)
