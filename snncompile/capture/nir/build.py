@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from snncompile.capture.nir.choices import Choices, is_own, make_choices
+from snncompile.capture.nir.choices import Choices, Question, is_own, make_choices
 from snncompile.capture.nir.delays import delay_steps, make_delay
 from snncompile.capture.nir.flat import Flat, flatten
 from snncompile.capture.nir.layers import carried, make_layer, misfit, output_shape, parameter_misfits
@@ -35,12 +35,21 @@ class Imported:
 
     graph      what it computes, by the dialect      decisions  everything that the file left open, and who decided it
     dialect    the dialect's name                    facts      plain values about the file
+    questions  the decisions on conventions          again      the same file under another dialect, or other conventions
     """
 
     graph: Graph
     decisions: tuple[Decision, ...]
     dialect: str
     facts: Mapping[str, Any]
+    questions: tuple[Question, ...] = ()
+    again: Callable[[str | None, Mapping[str, str]], Graph] | None = field(default=None, repr=False, compare=False)
+
+    def measured(self, x: Array | None = None) -> tuple[Decision, ...]:
+        """The decisions with what each changes: the network runs under the alternatives, on samples (N, T | 1, *shape) or random input."""
+        from snncompile.capture.nir.effects import measure  # noqa: PLC0415 - it imports this module
+
+        return measure(self, x)
 
 
 def import_nir(
@@ -75,7 +84,16 @@ def import_raw(
     graph = _Builder(flat, choices, steps).graph(name or str(raw.metadata.get(f"{OWN}_name", raw.name)))
     kind = "snncompile" if is_own(raw) else choices.dialect.name
     facts = {"kind": "NIR", "nir_version": raw.version, "nir_dialect": kind, "nodes": len(flat.nodes)}
-    return Imported(graph=graph, decisions=_decisions(choices, raw), dialect=kind, facts=facts)
+    given = list(settings.items()) if isinstance(settings, Mapping) else [(k, v) for k, _, v in (text.partition("=") for text in settings)]
+
+    def again(other: str | None, more: Mapping[str, str]) -> Graph:
+        return import_raw(raw, steps=steps, dialect=other or dialect, settings={**dict(given), **more}, name=name, file=file).graph
+
+    own = is_own(raw)
+    return Imported(
+        graph=graph, decisions=_decisions(choices, raw), dialect=kind, facts=facts, questions=() if own else tuple(choices.questions()),
+        again=None if own else again,
+    )  # fmt: skip
 
 
 def _decisions(choices: Choices, raw: RawGraph) -> tuple[Decision, ...]:

@@ -19,6 +19,16 @@ from snncompile.ledger import Decision
 CLOSED = ("tau_unit", "leak", "input", "syn_input", "r", "bias", "reset_delay", "max_spikes", "min_v")
 
 
+@dataclass(frozen=True)
+class Question:
+    """A line of the ledger that answers what the file leaves open: which convention, of which nodes, and the answer."""
+
+    decision: Decision
+    key: str
+    value: str
+    paths: tuple[str, ...]
+
+
 @dataclass
 class Choices:
     """The conventions of every node. ``of`` answers and remembers; ``decisions`` is what was answered, one line a convention."""
@@ -57,18 +67,24 @@ class Choices:
         as_written = value == shown(key, getattr(Conventions(), key))
         return not (key in CLOSED and as_written and key not in self.dialect.because and source.startswith("dialect"))
 
+    def questions(self) -> list[Question]:
+        """What was asked and is open, in the order of the conventions."""
+        found = []
+        for (key, value, source), paths in sorted(self.asked.items(), key=lambda item: (KEYS.index(item[0][0]), item[0][1:])):
+            if self._open(key, value, source):
+                why = "the user says so" if source.startswith("option") else self.dialect.because.get(key, "the tool has nothing else")
+                what = f"{key} of {_listed(paths)}"
+                line = Decision(stage="file", what=what, value=value, why=why, source=source, where=self.file)
+                found.append(Question(line, key, value, tuple(paths)))
+        return found
+
     def decisions(self) -> tuple[Decision, ...]:
         """Everything that was decided: the dialect, its conventions in their order, then what concerns single places."""
         d = self.dialect
         lines = [
             Decision(stage="file", what="NIR dialect", value=d.name, why=d.tool, source=f"option --nir-dialect {d.name}", where=self.file)
         ]
-        for (key, value, source), paths in sorted(self.asked.items(), key=lambda item: (KEYS.index(item[0][0]), item[0][1:])):
-            if not self._open(key, value, source):
-                continue
-            why = "the user says so" if source.startswith("option") else d.because.get(key, "the tool has nothing else")
-            what = f"{key} of {_listed(paths)}"
-            lines.append(Decision(stage="file", what=what, value=value, why=why, source=source, where=self.file))
+        lines += [q.decision for q in self.questions()]
         if d.drops:
             lines.append(Decision(
                 stage="file", what="what the tool's writer leaves out", value=", ".join(d.drops), source=f"dialect {d.name}",
@@ -202,4 +218,4 @@ def _same_dialect(choices: Choices, nodes: Mapping[str, RawNode]) -> None:
         raise CompileError(found)
 
 
-__all__ = ["Choices", "fingerprints", "is_own", "make_choices"]
+__all__ = ["Choices", "Question", "fingerprints", "is_own", "make_choices"]

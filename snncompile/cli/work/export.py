@@ -159,7 +159,7 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     samples = (calibration or data or models.NO_DATA).first(models.CALIBRATION_SAMPLES)
     compiled = models.compile_loaded(
         loaded, target=request.target, calibration=samples.x if len(samples) else None, input_range=known, readout=readout,
-        options=request.quantiser, progress=progress.phase,
+        options=request.quantiser, progress=progress.phase, effects=True,
     )  # fmt: skip
     models.warn_of_circumstances(compiled.decisions)
     measured = data or models.random_data(compiled.source_graph)

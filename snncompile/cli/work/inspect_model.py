@@ -34,11 +34,15 @@ def _stages(request: Request, progress: Progress) -> Inspected:
     samples = None if data is None else data.x[: models.CALIBRATION_SAMPLES]
     if stage == "integer":
         compiled = models.compile_loaded(
-            loaded, target=request.target, calibration=samples, input_range=known, readout=loaded.readout, progress=progress.phase
-        )
+            loaded, target=request.target, calibration=samples, input_range=known, readout=loaded.readout, progress=progress.phase,
+            effects=request.ledger,
+        )  # fmt: skip
         lines = ledger(compiled.decisions, compiled.passes, compiled.result)
         return Inspected(stage, compiled.result.graph, tuple(lines), [pass_to_json(r) for r in compiled.passes])
     before, decisions = captured(loaded, progress)
+    if request.ledger and isinstance(loaded, LoadedGraph):
+        progress.phase("measuring what the file's reading decides")
+        decisions = loaded.imported.measured(samples)
     graph, given = pipeline.describe_input(before, samples, known)
     if stage == "captured" and not request.ledger:
         return Inspected(stage, graph, decisions, [])

@@ -83,13 +83,14 @@ def usable_data(path: Path | None, loaded: Loaded, *, strict: bool = True) -> Da
 
 def compile_loaded(
     loaded: Loaded, *, target: str, calibration: Array | None, input_range: tuple[float, float, float] | None, readout: Readout,
-    options: Options | None = None, progress: Progress | None = None,
+    options: Options | None = None, progress: Progress | None = None, effects: bool = False,
 ) -> Compiled:  # fmt: skip
-    """Compile what a file holds: a PyTorch model by running it, a graph as it is."""
+    """Compile what a file holds: a PyTorch model by running it, a graph as it is; ``effects`` measures what its reading decided."""
     if isinstance(loaded, LoadedGraph):
+        decisions = loaded.imported.measured(calibration) if effects else loaded.imported.decisions
         return pipeline.compile_graph(
             loaded.imported.graph, target=target, calibration=calibration, input_range=input_range, options=options, readout=readout,
-            name=loaded.name, decisions=loaded.imported.decisions, progress=progress,
+            name=loaded.name, decisions=decisions, progress=progress,
         )  # fmt: skip
     return pipeline.compile(
         loaded.model, target=target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, calibration=calibration,
