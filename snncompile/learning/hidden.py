@@ -38,7 +38,7 @@ def lower_hidden(
     """
     shape, steps = result.graph.shape(neuron.name), result.graph.steps
     n = normalise(trained)
-    job = Job(neuron=n, ports=[], shape=shape, steps=steps, graded=None, target=target, options=Options())
+    job = Job(neuron=n, ports=[], heard=[], blank=None, shape=shape, steps=steps, graded=None, target=target, options=Options())
     need = guard_bits_needed(Factors(neuron.leak, None, neuron.decay_bits, False), n.reset, steps, starts_at_zero=not np.any(n.v_init))
     start, theta = unit_of(weight, headroom, target), channel_theta(n, shape)
     for guard in range(target.membrane.bits - 2, 0, -1):
@@ -54,7 +54,7 @@ def lower_hidden(
         ratio = theta / unit
         report = replace(
             old, sigma=(unit, unit), steps_per_threshold=(float(ratio.min()), float(ratio.max())), guard_bits=guard, exact=not reason,
-            reason=reason, bounds=bounds.as_dict(), weight_error=weight_error(q, unit, weight),
+            reason=reason, bounds=bounds.as_dict(), weight_error=weight_error(q, unit, weight), adapted=None,
         )  # fmt: skip
         return PlasticLowered(result=replaced(result, synapse.name, q, made_neuron, report), lsb=unit / 2)
     raise fail(

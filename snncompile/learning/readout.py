@@ -59,7 +59,7 @@ def _report(
     result: QuantResult, name: str, q: Array, weight: Array, unit: float, e: int, bounds: dict[str, tuple[int, int]]
 ) -> PopulationReport:
     old = next(p for p in result.populations if p.name == name)
-    return replace(old, sigma=(unit, unit), guard_bits=e, bounds=bounds, weight_error=weight_error(q, unit, weight))
+    return replace(old, sigma=(unit, unit), guard_bits=e, bounds=bounds, weight_error=weight_error(q, unit, weight), adapted=None)
 
 
 def unit_of(weight: Array, headroom: float, target: Target) -> float:

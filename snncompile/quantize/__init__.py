@@ -2,6 +2,6 @@
 
 from snncompile.quantize.dequantise import dequantise
 from snncompile.quantize.flow import quantize
-from snncompile.quantize.options import Options, PopulationReport, QuantResult
+from snncompile.quantize.options import Adapted, Options, PopulationReport, QuantResult
 
-__all__ = ["Options", "PopulationReport", "QuantResult", "dequantise", "quantize"]
+__all__ = ["Adapted", "Options", "PopulationReport", "QuantResult", "dequantise", "quantize"]

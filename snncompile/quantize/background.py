@@ -1,14 +1,15 @@
-"""Biases for what most neurons see most of the time: nothing.
+"""Biases for what most neurons see most of the time: the background.
 
-All neurons of a channel that get no input follow one trajectory, so where rounding flips a spike of it, it flips one in all of them at
-once (a leak of exp(-1/10) can bring a membrane to within one LSB of its threshold). The bias of such a channel moves by a few membrane
-LSBs, until the integers fire without input when the real numbers with the same bias do. A bias is a rounded number anyway: the float
-network that a program is compared with is given the moved one back.
+Where an input is zero, all neurons of a channel follow one trajectory: without input in the first layer, with what the background's
+channels send in the next. Where rounding flips a spike of it, it flips one in all of them at once; and training likes to bring that
+trajectory to within a millionth of its threshold, where a step makes a difference to the loss. The bias of such a channel moves by a
+few steps, until on a blank sample the integers fire when the network does, and when the real numbers with the program's weights and
+biases do (they are what the program is compared with: a bias is a rounded number anyway). Where no move does both, the latter counts.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,48 +20,82 @@ from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Neuron
 from snncompile.ir.reference import State, neuron_step
 
-FARTHEST = 32
-"""Membrane LSBs by which a bias may move."""
-WIDE = {"membrane": (-(2**40), 2**40)}
+DISTANCES = (*range(1, 17), 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Steps by which a bias is moved in turn: membrane LSBs, or the power of two on whose multiples exact dynamics keep their biases."""
+WIDE = {"membrane": (-(2**40), 2**40), "accumulator": (-(2**40), 2**40)}
 
 
-def settle(real: Neuron, whole: IntNeuron, steps: int) -> IntNeuron:
-    """``whole`` with biases that fire like ``real`` without input; those for which no move helps stay."""
-    if not real.spiking:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blank:
+    """What a population hears and sends on a blank sample, ``(T, *shape)``.
+
+    arriving  the program's payloads at each synapse      sent  what the network's sends, in payloads (spikes, and values on a grid)
+    """
+
+    arriving: tuple[Array, ...]
+    sent: Array | None
+
+
+def farthest(guard_bits: int) -> int:
+    """Membrane LSBs by which a bias may move: two steps of a weight, or the 32 that rounded leaks may need."""
+    return max(32, 2 << guard_bits)
+
+
+def settle(real: Neuron, whole: IntNeuron, total: Array, sent: Array, *, guard_bits: int, lattice: int | None = None) -> IntNeuron:
+    """``whole`` with biases that fire like ``real`` on a blank sample; those for which no move helps stay.
+
+    total, sent  the sums of the program's accumulators and what the network sends, in payloads, ``(T, *shape)``
+    lattice      the dynamics are exact with biases on the multiples of 2**lattice
+    """
+    shape = total.shape[1:]
+
+    def wrong(tried: IntNeuron) -> tuple[Array, Array]:
+        """Where the integers differ from their own real numbers, and from the network."""
+        fired = whole_payloads(tried, total)
+        own = fired if lattice is not None else _real_spikes(real, tried, total)
+        return (fired != own).any(axis=0), (fired != sent).any(axis=0)
+
+    own, network = wrong(whole)
+    if not (own | network).any():
         return whole
-    bias, shape = whole.bias, np.broadcast_shapes(whole.bias.shape[1:], *_shapes(whole))
-    wrong = _differs(real, whole, shape, steps)
-    if not wrong.any():
-        return whole
-    full = np.broadcast_to(bias, (bias.shape[0], *shape)).copy()
-    for distance in range(1, FARTHEST + 1):
-        for move in (distance, -distance):
-            tried = replace(whole, bias=full + np.where(wrong, move, 0))
-            good = wrong & ~_differs(real, tried, shape, steps)
-            full += np.where(good, move, 0)
-            wrong &= ~good
-        if not wrong.any():
+    start = np.broadcast_to(whole.bias, (whole.bias.shape[0], *shape))
+    full, unit = start.copy(), 1 << (lattice or 0)
+    for distance in DISTANCES:
+        if distance * unit > farthest(guard_bits):
             break
-    return replace(whole, bias=full)
+        for move in (distance * unit, -distance * unit):
+            left = own | network
+            now_own, now_network = wrong(replace(whole, bias=start + np.where(left, move, 0)))
+            better = left & ((own & ~now_own) | ((own == now_own) & network & ~now_network))
+            full = np.where(better, start + move, full)
+            own, network = np.where(better, now_own, own), np.where(better, now_network, network)
+        if not (own | network).any():
+            break
+    return whole if np.array_equal(full, start) else replace(whole, bias=full)
 
 
-def _shapes(whole: IntNeuron) -> list[tuple[int, ...]]:
-    fields = (whole.leak, whole.threshold, whole.reset_amount, whole.reset_value, whole.spike_step, whole.reset_keep, whole.v_min)
-    return [*(f.shape[1:] for f in fields if f is not None), whole.v_init.shape]
-
-
-def _differs(real: Neuron, whole: IntNeuron, shape: tuple[int, ...], steps: int) -> Array:
-    """Per element, whether any step's spikes without input differ."""
+def whole_payloads(n: IntNeuron, total: Array) -> Array:
+    """A population's payloads for these sums of accumulators, ``(T, *shape)``."""
     state: State = {}
-    silence = np.zeros((1, *shape), dtype=np.int64)
-    alone = replace(whole, inputs=("x",), exponents=(0,))
-    fired = [neuron_step(alone, [silence], state, t, WIDE)[0][0] for t in range(steps)]
-    twin = replace(real, inputs=("x",), bias=np.asarray(whole.bias * whole.v_scale))
-    graph = Graph(
-        name="silence", dialect=Dialect.FLOAT, nodes=(Input(name="x", size=shape), twin), outputs={"s": twin.name}, steps=steps
-    )  # fmt: skip
-    expected = interpret(graph, {"x": np.zeros((1, 1, *shape))})["s"][0]
-    return np.asarray((np.stack(fired) != expected).any(axis=0))
+    alone = replace(n, inputs=("x",), exponents=(0,))
+    return np.stack([neuron_step(alone, [total[t, None]], state, t, WIDE)[0][0] for t in range(len(total))])
 
 
-__all__ = ["settle"]
+def _real_spikes(real: Neuron, n: IntNeuron, total: Array) -> Array:
+    """The same of the real numbers with the program's bias and input, ``(T, *shape)``."""
+    fields = {"bias": np.asarray(n.bias * n.v_scale)}
+    if n.gain is not None and n.gain_shift is not None and n.i_scale is not None:
+        fields["gain"] = np.asarray(n.gain * 2.0**-n.gain_shift * n.v_scale / n.i_scale)
+    alone = replace(real, inputs=("x",), **fields)  # type: ignore[arg-type]
+    nodes = (Input(name="x", size=total.shape[1:]), alone)
+    graph = Graph(name="blank", dialect=Dialect.FLOAT, nodes=nodes, outputs={"s": real.name}, steps=len(total))
+    scale = n.v_scale if n.i_scale is None else n.i_scale
+    return in_payloads(real, interpret(graph, {"x": (total * scale)[None]})["s"][0])
+
+
+def in_payloads(n: Neuron, sent: Array) -> Array:
+    """What a population of spikes, or of values on a grid, sends, as the integers that stand for it."""
+    return np.asarray(np.rint(sent / (n.grid or 1.0)), dtype=np.int64)
+
+
+__all__ = ["WIDE", "Blank", "farthest", "in_payloads", "settle", "whole_payloads"]

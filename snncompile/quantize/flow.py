@@ -11,19 +11,21 @@ import numpy as np
 from snncompile.errors import CompileError, Diagnostic, InternalError
 from snncompile.ir.graph import Array, Dialect, Graph, Op, port_of, validate
 from snncompile.ir.integer import IntInput, IntNeuron
-from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Add, Delay, Input
 from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import ports
 from snncompile.ir.program import IntProgram, NeuronProgram
 from snncompile.quantize.admit import normalise, refusals
+from snncompile.quantize.blank import BlankRun, summed
 from snncompile.quantize.graded import Graded
 from snncompile.quantize.inputs import quantise_input_op
 from snncompile.quantize.lower import Job, Lowered, lower
+from snncompile.quantize.moments import Calibration, calibrate
 from snncompile.quantize.options import Options, QuantResult
 from snncompile.quantize.payload import SPIKE_LSB, Incoming, Payload, incoming, initial_payload, payload_of
 from snncompile.quantize.program import LoweredProgram, ProgramJob, lower_program, program_refusals, seen_ranges
 from snncompile.quantize.resolution import finest_lsb, reach
+from snncompile.quantize.rounding import Hearing
 from snncompile.target import Target
 
 HEADROOM = 1.25
@@ -39,7 +41,8 @@ class _Work:
     graph: Graph
     target: Target
     options: Options
-    peaks: Mapping[str, float]
+    heard: Calibration
+    blank: BlankRun
     readers: Mapping[str, tuple[Neuron | NeuronProgram, ...]]
     notes: list[str] = field(default_factory=list)
     made: dict[str, Op] = field(default_factory=dict)
@@ -53,7 +56,8 @@ def quantize(
 ) -> QuantResult:
     """A float graph in population form to the integers of a target.
 
-    calibration  real samples per input, ``(N, T | 1, *size)``: they give ranges of inputs and graded outputs
+    calibration  real samples per input, ``(N, T | 1, *size)``: they give ranges of inputs and graded outputs, and weights are rounded so
+                 that errors cancel on them; without them weights are the nearest integers
     raises       CompileError SNN301..SNN311, each naming the user's line
     """
     chosen = options or Options()
@@ -65,8 +69,8 @@ def quantize(
     missing = [n.name for n in graph.nodes if isinstance(n, Input) and calibration is not None and n.name not in calibration]
     if missing:
         raise CompileError([Diagnostic("SNN311", f"calibration data has nothing for input '{name}'") for name in missing])
-    peaks = _graded_peaks(graph, neurons, calibration)
-    work = _Work(graph=graph, target=target, options=chosen, peaks=peaks, readers=_readers(graph, neurons))
+    heard = calibrate(graph, [n.name for n in neurons if _is_graded(graph, n)], calibration)
+    work = _Work(graph=graph, target=target, options=chosen, heard=heard, blank=BlankRun.of(graph), readers=_readers(graph, neurons))
     work.seen |= seen_ranges(graph, calibration)
     for op in graph.nodes:
         if isinstance(op, Input):
@@ -75,6 +79,7 @@ def quantize(
             work.made[op.name] = made
             work.payloads[op.name] = payload_of(made, (made.low, made.high), op.size)
             work.notes.append(note)
+            work.blank.begin(made)
     for n in neurons:
         if n.spiking and n.max_spikes == 1:
             work.payloads[n.name] = _spikes(work, n)
@@ -95,27 +100,13 @@ def _is_graded(graph: Graph, n: Neuron | NeuronProgram) -> bool:
     return n.fire is Fire.RELU or (n.fire is Fire.NONE and bool(graph.readers_of[n.name]))
 
 
-def _graded_peaks(graph: Graph, neurons: list[Neuron | NeuronProgram], calibration: Mapping[str, Array] | None) -> dict[str, float]:
-    """The largest magnitude that each graded output reaches on the calibration data."""
-    graded = [n.name for n in neurons if _is_graded(graph, n)]
-    if not graded or calibration is None:
-        return {}
-    samples = len(next(iter(calibration.values())))
-    peaks = dict.fromkeys(graded, 0.0)
-    for start in range(0, samples, 32):
-        seen = interpret(graph, {k: v[start : start + 32] for k, v in calibration.items()}, record=graded)
-        for name in graded:
-            peaks[name] = max(peaks[name], float(np.abs(seen[name]).max(initial=0.0)))
-    return {name: peak for name, peak in peaks.items() if peak > 0}
-
-
 def _lower_all(work: _Work, neurons: list[Neuron | NeuronProgram]) -> None:
     """Lower populations whose sources are known until all are; a graded cycle starts from its calibrated range."""
     waiting, problems = list(neurons), []
     while waiting:
         ready = next((n for n in waiting if all(p.source.name in work.payloads for p in ports(work.graph, n))), None)
         if ready is None:
-            stuck = next((n for n in waiting if n.name not in work.payloads and n.name in work.peaks), None)
+            stuck = next((n for n in waiting if n.name not in work.payloads and n.name in work.heard.peaks), None)
             several = next((n for n in waiting if 1 < n.max_spikes < 2**work.options.payload_bits), None)
             if stuck is None and several is not None:
                 work.payloads[several.name] = _spikes(work, several)
@@ -153,7 +144,7 @@ def _graded(work: _Work, n: Neuron | NeuronProgram) -> Graded | None:
         return Graded(low=0, high=n.levels, most=n.levels, lsb=n.grid, fixed=True)
     low, stream = -1 if n.fire is Fire.NONE else 0, _is_stream(n)
     most = 2 ** (work.options.stream_bits if stream else work.options.payload_bits) - 1
-    calibrated = work.peaks.get(n.name)
+    calibrated = work.heard.peaks.get(n.name)
     peak = reach(work.graph, n, partial(_peak, work)) if calibrated is None else calibrated * (HEADROOM if stream else 1.0)
     readers = work.readers[n.name]
     codes = 2 ** (work.options.weight_bits - 1) - 1
@@ -171,7 +162,7 @@ def _graded(work: _Work, n: Neuron | NeuronProgram) -> Graded | None:
 def _graded_program(work: _Work, n: NeuronProgram) -> Graded:
     """The payload of a program: as wide as a stream's, as fine as its readers take; its range is that of the register."""
     most = 2**work.options.stream_bits - 1
-    peak = work.peaks.get(n.name, 0.0)
+    peak = work.heard.peaks.get(n.name, 0.0)
     finest = 0.0
     if peak:
         finest = finest_lsb(
@@ -191,7 +182,7 @@ def _peak(work: _Work, op: Op) -> float:
         return float(max(ends))
     if isinstance(op, Neuron) and op.grid:
         return op.grid * op.levels
-    return work.peaks.get(op.name, 0.0) * (HEADROOM if isinstance(op, Neuron) and _is_stream(op) else 1.0)
+    return work.heard.peaks.get(op.name, 0.0) * (HEADROOM if isinstance(op, Neuron) and _is_stream(op) else 1.0)
 
 
 def _is_stream(n: Neuron | NeuronProgram) -> bool:
@@ -223,9 +214,14 @@ def _lower_one(work: _Work, n: Neuron | NeuronProgram) -> None:
     if n.name in work.payloads and graded is not None:
         graded = replace(graded, lsb=float(work.payloads[n.name].lsb), fixed=True)
     arriving = _arriving(work, n)
-    job = Job(neuron=n, ports=arriving, shape=shape, steps=work.graph.steps, graded=graded, target=work.target, options=work.options)
+    job = Job(
+        neuron=n, ports=arriving, heard=[_hearing(work, p) for p in arriving], blank=work.blank.hear(n, found, work.payloads), shape=shape,
+        steps=work.graph.steps, graded=graded, target=work.target, options=work.options,
+    )  # fmt: skip
     low = lower(job)
     _keep(work, n, low, graded)
+    if job.blank is not None:
+        work.blank.end(low.neuron, summed(found, low.weights, low.neuron.exponents, job.blank))
 
 
 def _arriving(work: _Work, n: Neuron | NeuronProgram) -> list[Incoming]:
@@ -258,6 +254,11 @@ def _keep(work: _Work, n: Neuron | NeuronProgram, low: Lowered | LoweredProgram,
         work.made[p.synapse.name] = replace(p.synapse, weight=q.astype(np.min_scalar_type(-work.target.weight.high)))
     if n.name not in work.payloads:
         work.payloads[n.name] = payload_of(low.neuron, low.payload, shape)
+
+
+def _hearing(work: _Work, p: Incoming) -> Hearing | None:
+    heard = work.heard.moments.get(p.port.synapse.name)
+    return None if heard is None else Hearing.of(p, heard)
 
 
 def _delays(work: _Work) -> None:

@@ -13,28 +13,38 @@ from snncompile.errors import CompileError, Diagnostic
 from snncompile.ir.graph import Array, Shape
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.neuron import Fire, Neuron, Reset
-from snncompile.numerics import Format, Interval, few_levels, half_even
+from snncompile.numerics import Format, Interval, few_levels
 from snncompile.quantize.admit import decay_codes, has_gain
-from snncompile.quantize.background import settle
+from snncompile.quantize.background import Blank, settle
+from snncompile.quantize.blank import summed
 from snncompile.quantize.bounds import Bounds, population_bounds
 from snncompile.quantize.constants import aligned, by_channel, channel_theta, constants_fit, integers, on_lattice
 from snncompile.quantize.graded import Graded, fixed_point, scale_output
 from snncompile.quantize.lattice import Factors, Lattices, guard_bits_needed, missing_bits
-from snncompile.quantize.options import Options, PopulationReport
+from snncompile.quantize.options import Adapted, Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
+from snncompile.quantize.rounding import Hearing, nearest
 from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, coarsened, magnitudes
 from snncompile.target import Target
 
+TRIALS, MOST_TRIALS = 3 * 10**8, 4096
+"""How many scales are tried for what is heard: as many as take this many multiplications, and no more than these."""
 COARSEST = 0.15
 """The largest relative rounding of a port's weights (some 4 bits) for the sake of a proof that nothing overflows."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """A population to lower. ``neuron`` is normalised (``admit.normalise``); ``graded`` says what a graded output must be like."""
+    """A population to lower. ``neuron`` is normalised (``admit.normalise``); ``graded`` says what a graded output must be like.
+
+    ``heard`` holds, per port, what its synapse hears on calibration data, None where there is none; ``blank`` what arrives on a blank
+    sample, None if that is not known.
+    """
 
     neuron: Neuron
     ports: list[Incoming]
+    heard: list[Hearing | None]
+    blank: Blank | None
     shape: Shape
     steps: int
     graded: Graded | None
@@ -67,15 +77,18 @@ class _Plan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Attempt:
+    """Everything for F guard bits and integers on multiples of 2**lattice, and whether that fits."""
+
+    plan: _Plan
+    f: int
+    lattice: int
     neuron: IntNeuron
     weights: list[Array]
     accumulators: list[Interval]
     scales: Scales
     bounds: Bounds
     inexact: str
-    weight_bits: int
     fits: bool
-    coarse: int
 
 
 def lower(job: Job) -> Lowered:
@@ -108,17 +121,17 @@ def lower(job: Job) -> Lowered:
                 coarse = _coarser(plan)
                 if coarse is None:
                     raise _overflow(job, base)
-                return _finish(job, coarse)
+                return _finish(coarse)
             continue
         room = _room(job, base)
         if not hopeless and room >= need:
             best = _largest(plan, room, need)
             if best is not None and not best.inexact:
-                return _finish(job, best)
+                return _finish(best)
         if fallback is None:
             fallback = _largest(plan, room, 0) or base
     assert fallback is not None
-    return _finish(job, fallback)
+    return _finish(fallback)
 
 
 def _largest(plan: _Plan, room: int, lattice: int) -> _Attempt | None:
@@ -154,21 +167,12 @@ def _coarser(plan: _Plan) -> _Attempt | None:
     return None
 
 
-def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
-    """Everything for F guard bits and integers on multiples of 2**G."""
+def _attempt(plan: _Plan, f: int, lattice: int, measured: Magnitudes | None = None) -> _Attempt:
+    """Everything for F guard bits and integers on multiples of 2**G; ``measured``: weights follow what is heard."""
     job, width = plan.job, plan.width
     n, target, ndim = job.neuron, job.target, len(job.shape)
     codes, gained = 2 ** (width - 1) - 1, has_gain(n)
-    theta = channel_theta(n, job.shape)
-    if gained:
-        unit, guard = _gained_unit(job, theta, f)
-        scales = choose_gained(plan.measured, unit, by_channel(n.gain, job.shape), codes=codes, guard_bits=guard, widest=target.gain.high)
-    else:
-        scales = choose(
-            plan.measured, theta, codes=codes, guard_bits=f, lattice=lattice, shared=n.fire is Fire.NONE and job.graded is None,
-            output=None if np.any(plan.measured.grid) else _output(job),
-            constants=np.maximum(by_channel(n.bias, job.shape), by_channel(n.v_init[None], job.shape)),
-        )  # fmt: skip
+    scales = _scales(plan, f, lattice, measured or plan.measured)
     weights, accumulators = [], []
     column = (-1,) + (1,) * (ndim - 1)
     lsb = scales.lsb.reshape(column)
@@ -176,32 +180,51 @@ def _attempt(plan: _Plan, f: int, lattice: int) -> _Attempt:
     i_scale = (scales.sigma * 2.0**-scales.extra).reshape(column)
     ratio = aligned(n.gain, ndim) * i_scale / lsb if gained else np.ones((1,) * (ndim + 1))
     gain, gain_shift = fixed_point(ratio, target.gain) if gained else (None, None)
-    for p, delta, e in zip(job.ports, scales.deltas, scales.exponents, strict=True):
-        unit = (scales.sigma * 2.0**delta).reshape((-1,) + (1,) * (p.weight.ndim - 1))
-        q = np.clip(half_even(p.weight / unit), -codes, codes)
+    for p, heard, delta, e in zip(job.ports, job.heard, scales.deltas, scales.exponents, strict=True):
+        unit = scales.sigma * 2.0**delta
+        q = nearest(p, unit, codes) if heard is None or measured is None else heard.rounded(unit, codes)
         weights.append(q)
         accumulators.append(accumulator_bound(p.port.synapse, q, p.payload, ndim))
         if p.zero is not None:
             bias = bias + offset_map(p.port.synapse, q, p.zero)[None] * 2.0**e * ratio
-    made = integers(n, job.graded, job.shape, lsb=lsb, lattice=lattice, limit=target.membrane.high)
+    constants = integers(n, job.graded, job.shape, lsb=lsb, lattice=lattice, limit=target.membrane.high)
     decays: dict[str, Any] = {key: None if x is None else aligned(x, ndim) for key, x in plan.codes.items()}
     neuron = IntNeuron(
         name=n.name, inputs=tuple(p.port.synapse.name for p in job.ports), loc=n.loc, origin=n.origin,
         fire={Fire.RELU: "relu", Fire.NONE: "none"}.get(n.fire, "step"), reset=n.reset, exponents=scales.exponents,
         decay_bits=target.decay_fraction, bias=on_lattice(bias, lattice), late_current=n.late_current, gain=gain, gain_shift=gain_shift,
         v_scale=lsb, i_scale=i_scale if gained else None, out_scale=lsb if n.fire is Fire.NONE else np.ones(()),
-        **made.fields, **decays,
+        **constants.fields, **decays,
     )  # fmt: skip
     bounds = population_bounds(neuron, accumulators, job.steps)
     if job.graded is not None:
         neuron, bounds = scale_output(job.graded, neuron, bounds, accumulators=accumulators, steps=job.steps, target=target)
     fits = bounds.fits(target.accumulator, target.membrane) and constants_fit(neuron, target) and target.payload.fits(bounds.payload)
-    fits &= made.never is None or bounds.membrane[1] < made.never
-    inexact = made.misses or rounds(job, neuron, f, plan.need)
+    fits &= constants.never is None or bounds.membrane[1] < constants.never
+    inexact = constants.misses or rounds(job, neuron, f, plan.need)
     return _Attempt(
-        neuron=neuron, weights=weights, accumulators=accumulators, scales=scales, bounds=bounds, inexact=inexact, weight_bits=width,
-        fits=fits, coarse=plan.coarse,
+        plan=plan, f=f, lattice=lattice, neuron=neuron, weights=weights, accumulators=accumulators, scales=scales, bounds=bounds,
+        inexact=inexact, fits=fits,
     )  # fmt: skip
+
+
+def _scales(plan: _Plan, f: int, lattice: int, measured: Magnitudes) -> Scales:
+    """The scales for F guard bits and integers on multiples of 2**G."""
+    job, codes = plan.job, 2 ** (plan.width - 1) - 1
+    n, theta = job.neuron, channel_theta(job.neuron, job.shape)
+    if has_gain(n):
+        unit, guard = _gained_unit(job, theta, f)
+        return choose_gained(measured, unit, by_channel(n.gain, job.shape), codes=codes, guard_bits=guard, widest=job.target.gain.high)
+    return choose(
+        measured, theta, codes=codes, guard_bits=f, lattice=lattice, shared=_compared(job),
+        output=None if np.any(measured.grid) else _output(job),
+        constants=np.maximum(by_channel(n.bias, job.shape), by_channel(n.v_init[None], job.shape)),
+    )  # fmt: skip
+
+
+def _compared(job: Job) -> bool:
+    """Whether channels are compared with each other, so that they share one scale."""
+    return job.neuron.fire is Fire.NONE and job.graded is None
 
 
 def _gained_unit(job: Job, theta: Array, f: int) -> tuple[Array, int]:
@@ -281,7 +304,7 @@ def _overflow(job: Job, base: _Attempt) -> CompileError:
     else:
         what = f"'{job.neuron.name}' can reach {peak} {key} LSBs within T = {job.steps} steps, the {key} holds +-{limit}"
     drop = int(np.ceil(np.log2(max(peak, constants) / limit)))
-    width = base.weight_bits - drop
+    width = base.plan.width - drop
     way = f"quantise with weight_bits={width}" if width >= 2 else "train with smaller weights or a leak, or run fewer steps"
     notes = (target.cite(f"formats.{key}"), f"proved for every input; accumulators {b.accumulators}, membrane {b.membrane}")
     return CompileError(Diagnostic("SNN302", what, job.neuron.loc, notes, f"{way}, or give the input fewer bits (input_bits)"))
@@ -306,23 +329,60 @@ def _ceiling(job: Job, a: _Attempt) -> str:
     return "proved" if reached else "calibrated"
 
 
-def _settled(job: Job, a: _Attempt) -> _Attempt:
-    """The attempt with biases that fire like the real numbers where there is no input."""
-    if not a.inexact:
+def _followed(a: _Attempt) -> _Attempt:
+    """The attempt with weights rounded by what is heard: as many guard bits as its bounds leave, and exact if it was exact."""
+    if all(heard is None for heard in a.plan.job.heard):
         return a
-    n = settle(job.neuron, a.neuron, job.steps)
+    measured = _tuned(a)
+    for f in range(a.f, (a.lattice if not a.inexact else 0) - 1, -1):
+        found = _attempt(a.plan, f, a.lattice if f >= a.lattice else 0, measured)
+        if found.fits and (found.inexact == "" or a.inexact):
+            return found
+    return a
+
+
+def _tuned(a: _Attempt) -> Magnitudes:
+    """Scales by what is heard: of steps up to twice as coarse as the weights need, those that leave the least error of the current.
+
+    A row of few weights has luck at some scale; with many, chances even out, and fewer scales are tried.
+    """
+    plan, codes = a.plan, 2 ** (a.plan.width - 1) - 1
+    ports = [(heard, k) for k, heard in enumerate(plan.job.heard) if heard is not None]
+    cost = sum(p.weight.size * (p.weight.size // len(p.weight)) for p in plan.job.ports)
+    count = int(np.clip(TRIALS // max(1, cost), 1, MOST_TRIALS))
+    factors = 2.0 ** (np.arange(count) / count)
+    scales = [_scales(plan, a.f, a.lattice, replace(plan.measured, peak=plan.measured.peak * c)) for c in factors]
+    error = np.zeros((count, len(plan.measured.peak)))
+    for heard, port in ports:
+        error += heard.errors(np.stack([s.sigma * 2.0 ** s.deltas[port] for s in scales]), codes)
+    if _compared(plan.job):
+        error = np.broadcast_to(error.sum(axis=1, keepdims=True), error.shape)
+    best = np.argmin(error > error.min(axis=0) * (1 + 1e-9), axis=0)  # the first of the least
+    return replace(plan.measured, peak=plan.measured.peak * factors[best])
+
+
+def _settled(a: _Attempt) -> _Attempt:
+    """The attempt with biases that fire like the network where there is nothing to see."""
+    job = a.plan.job
+    if job.blank is None or job.blank.sent is None:
+        return a
+    total = summed([p.port for p in job.ports], a.weights, a.neuron.exponents, job.blank)
+    n = settle(
+        job.neuron, a.neuron, total, job.blank.sent, guard_bits=a.scales.guard_bits, lattice=None if a.inexact else a.lattice
+    )  # fmt: skip
     bounds = population_bounds(n, a.accumulators, job.steps)
     fits = bounds.fits(job.target.accumulator, job.target.membrane) and constants_fit(n, job.target)
     return replace(a, neuron=n, bounds=bounds) if fits else a
 
 
-def _finish(job: Job, a: _Attempt) -> Lowered:
-    """The report of the chosen attempt."""
-    a = _settled(job, a)
+def _finish(plain: _Attempt) -> Lowered:
+    """The report of the chosen attempt, after its weights follow what is heard."""
+    job = plain.plan.job
+    a = _settled(_followed(plain))
     n, s = a.neuron, a.scales
     worst = max(_weight_errors(job, a), default=0.0)
     what = (
-        f"'{n.name}': weights on a grid coarser by 2**{a.coarse} than {a.weight_bits} bits allow, because their sums could overflow"
+        f"'{n.name}': weights on a grid coarser by 2**{a.plan.coarse} than {a.plan.width} bits allow, because their sums could overflow"
         f" (rounding {worst:.2%} where it is worst)"
     )
     error = power = 0.0
@@ -334,13 +394,29 @@ def _finish(job: Job, a: _Attempt) -> Lowered:
     ratio = theta / s.sigma if n.fire == "step" or np.any(theta) else None
     report = PopulationReport(
         name=n.name, neurons=prod(job.shape), synapses=sum(connections(p.port.synapse, job.shape) for p in job.ports),
-        weight_bits=max(_bits(q, a.weight_bits) for q in a.weights), sigma=(float(s.sigma.min()), float(s.sigma.max())),
+        weight_bits=max(_bits(q, a.plan.width) for q in a.weights), sigma=(float(s.sigma.min()), float(s.sigma.max())),
         steps_per_threshold=None if ratio is None else (float(ratio.min()), float(ratio.max())), guard_bits=s.guard_bits,
         exact=not a.inexact, reason=a.inexact, payload_lsb=float(n.out_scale.max()) if n.fire == "relu" else None,
-        bounds=a.bounds.as_dict(), weight_error=float(np.sqrt(error / power)) if power else 0.0,
-        ceiling=_ceiling(job, a),
+        bounds=a.bounds.as_dict(), weight_error=float(np.sqrt(error / power)) if power else 0.0, ceiling=_ceiling(job, a),
+        adapted=_adapted(plain, a),
     )  # fmt: skip
-    return Lowered(neuron=n, weights=a.weights, report=report, payload=a.bounds.payload, notes=(what,) if a.coarse else ())
+    return Lowered(neuron=n, weights=a.weights, report=report, payload=a.bounds.payload, notes=(what,) if a.plan.coarse else ())
+
+
+def _adapted(plain: _Attempt, a: _Attempt) -> Adapted | None:
+    """What following the calibration data changed; None if nothing did."""
+    if all(np.array_equal(x, y) for x, y in zip(plain.weights, a.weights, strict=True)):
+        return None
+    power = before = after = 0.0
+    samples = 0
+    for k, heard in enumerate(a.plan.job.heard):
+        if heard is not None:
+            was, now = ((x.weights[k], x.scales.sigma * 2.0 ** x.scales.deltas[k]) for x in (plain, a))
+            before, after = before + float(heard.error(*was).sum()), after + float(heard.error(*now).sum())
+            power, samples = power + float(heard.power().sum()), heard.samples
+    if not power:
+        return None
+    return Adapted(samples=samples, before=float(np.sqrt(before / power)), after=float(np.sqrt(after / power)))
 
 
 __all__ = ["Job", "Lowered", "lower", "rounds"]

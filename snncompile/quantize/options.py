@@ -38,6 +38,19 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adapted:
+    """What rounding by calibration data changed in a population.
+
+    samples      how many samples were heard
+    before, after  root mean square of the current's error on them, relative to the current's own: nearest weights, chosen ones
+    """
+
+    samples: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PopulationReport:
     """What became of one population, and what is proved about it.
 
@@ -51,6 +64,7 @@ class PopulationReport:
               range of calibration data, beyond which payloads saturate. "" for spikes
     bounds    proved for every input: ``accumulator``, ``input``, ``charge``, ``membrane`` before and ``state`` after the reset
     weight_error  root mean square of the weights' rounding, relative to the weights' root mean square
+    adapted   what calibration data changed in the rounding; None where weights are the nearest integers
     """
 
     name: str
@@ -66,6 +80,7 @@ class PopulationReport:
     bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
     weight_error: float = 0.0
     ceiling: str = ""
+    adapted: Adapted | None = None
 
     def __str__(self) -> str:
         state = "exact" if self.exact else f"not exact: {self.reason}"
@@ -85,4 +100,4 @@ class QuantResult:
     notes: tuple[str, ...] = ()
 
 
-__all__ = ["Options", "PopulationReport", "QuantResult"]
+__all__ = ["Adapted", "Options", "PopulationReport", "QuantResult"]

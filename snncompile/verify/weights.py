@@ -1,7 +1,9 @@
 """Whether a program's weights and biases are the roundings of a network's: a program of another network is found here.
 
 Dynamics are compared with the program's own weights, so that their rounding is a matter of its own; this is the check that they belong
-to the network at all.
+to the network at all. A weight that is the nearest integer lies within half a step of the network's. One that was rounded with
+calibration data lies within ``REACH`` steps, because it makes good the errors of others; so there the root mean square of all errors
+must also be the one that the program states.
 """
 
 from __future__ import annotations
@@ -12,14 +14,18 @@ import numpy as np
 
 from snncompile.errors import Diagnostic
 from snncompile.ir.graph import Array, Graph
-from snncompile.ir.integer import IntNeuron
+from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.neuron import Neuron
 from snncompile.ir.population import ports
-from snncompile.quantize import QuantResult
-from snncompile.quantize.background import FARTHEST
+from snncompile.quantize import PopulationReport, QuantResult
+from snncompile.quantize.background import farthest
+from snncompile.quantize.compensate import REACH
+from snncompile.quantize.payload import incoming, payload_of
 
 SLACK = 1e-4
-"""What float noise may add to half a step, relative."""
+"""What float noise may add to a bound, relative."""
+SAME_ERROR = 1e-3
+"""By how much the weights' mean error may differ from the stated one, relative: weights that another machine folds differ a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +45,13 @@ class Foreign:
 
 
 def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | None:
-    """The first weight or bias of ``graph`` that is further than half a step from the program's; None if all belong to it."""
+    """The first weight or bias of ``graph`` that is further from the program's than its rounding allows; None if all belong to it."""
     for n in graph.nodes:
         whole = result.graph.by_name.get(n.name)
         if not isinstance(n, Neuron) or not isinstance(whole, IntNeuron):
             continue
+        report = next(r for r in result.populations if r.name == n.name)
+        reach = 0.5 if report.adapted is None else REACH
         for p in ports(result.graph, whole):
             name, q = p.synapse.name, np.asarray(p.synapse.weight, dtype=np.float64)
             theirs = np.asarray(dequantised.by_name[name].weight, dtype=np.float64)  # type: ignore[attr-defined]
@@ -51,23 +59,40 @@ def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | 
             step = np.divide(np.abs(theirs), np.abs(q), out=np.zeros_like(theirs), where=q != 0)
             rows = step.reshape(len(step), -1).max(axis=1) if step.ndim else step
             known = rows.reshape(rows.shape + (1,) * (step.ndim - rows.ndim))
-            off = (np.abs(mine - theirs) > known * (0.5 + SLACK)) & (known > 0)
+            off = (np.abs(mine - theirs) > known * (reach + SLACK)) & (known > 0)
             if off.any():
                 k = int(off.argmax())
                 return Foreign(f"{name}.weight", float(mine.reshape(-1)[k]), float(theirs.reshape(-1)[k]))
-        found = _bias(n, dequantised.by_name[n.name], whole, result)
+        found = _error(graph, dequantised, whole, report, result) or _bias(n, dequantised.by_name[n.name], whole, report)
         if found is not None:
             return found
     return None
 
 
-def _bias(mine: Neuron, theirs: object, whole: IntNeuron, result: QuantResult) -> Foreign | None:
+def _error(graph: Graph, dequantised: Graph, whole: IntNeuron, report: PopulationReport, result: QuantResult) -> Foreign | None:
+    """Whether the error of all weights of an adapted population is what it was when they were rounded."""
+    if report.adapted is None:
+        return None
+    error = power = 0.0
+    for p in ports(result.graph, whole):
+        assert isinstance(p.source, (IntInput, IntNeuron))
+        payload = payload_of(p.source, (0, 0), result.graph.shape(p.source.name))
+        lsb = incoming(result.graph, p, payload, result.graph.shape(whole.name)[0]).lsb
+        mine, theirs = (np.asarray(g.by_name[p.synapse.name].weight, dtype=np.float64) * lsb for g in (graph, dequantised))  # type: ignore[attr-defined]
+        error, power = error + float(((mine - theirs) ** 2).sum()), power + float((mine**2).sum())
+    found = float(np.sqrt(error / power)) if power else 0.0
+    if abs(found - report.weight_error) <= SAME_ERROR * report.weight_error + SLACK**2:
+        return None
+    return Foreign(f"root mean square of the rounding of all weights into {whole.name}", found, report.weight_error)
+
+
+def _bias(mine: Neuron, theirs: object, whole: IntNeuron, report: PopulationReport) -> Foreign | None:
     assert isinstance(theirs, Neuron)
     rank = whole.bias.ndim - 1
     a = mine.bias.reshape(mine.bias.shape[0], *(1,) * (rank + 1 - mine.bias.ndim), *mine.bias.shape[1:])
     apart = np.abs(theirs.bias - a)
-    guard = next(p.guard_bits for p in result.populations if p.name == mine.name)
-    allowed = whole.v_scale * (2.0 ** max(guard - 1, 0) + FARTHEST) * (1 + SLACK)
+    guard = report.guard_bits
+    allowed = whole.v_scale * (2.0 ** max(guard - 1, 0) + farthest(guard)) * (1 + SLACK)
     off: Array = apart > np.broadcast_to(allowed, apart.shape)
     if not off.any():
         return None

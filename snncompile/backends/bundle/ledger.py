@@ -106,10 +106,13 @@ def _populations(result: QuantResult) -> Iterator[Decision]:
         n = result.graph.by_name[p.name]
         where = "" if n.loc is None else str(n.loc)
         if p.weight_error > 0:
-            effect = f"{p.weight_error:.2e} relative rms"
-            yield _line(
-                "quantise", f"weights into '{p.name}'", f"{p.weight_bits} bits", "synapses hold whole numbers", "quantiser", effect, where
-            )
+            effect, why = f"{p.weight_error:.2e} relative rms", "synapses hold whole numbers"
+            if p.adapted is not None:
+                why += f", chosen so that their errors cancel on {p.adapted.samples} calibration samples"
+                effect += (
+                    f"; the current's error there is {p.adapted.after:.2e} relative rms, {p.adapted.before:.2e} with the nearest integers"
+                )
+            yield _line("quantise", f"weights into '{p.name}'", f"{p.weight_bits} bits", why, "quantiser", effect, where)
         if p.payload_lsb is not None and isinstance(n, INTEGER_POPULATIONS) and n.fire == "relu":
             effect = f"at most {p.payload_lsb / 2:g} off"
             yield _line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,7 +77,7 @@ def approximations(compiled: CompiledLike) -> list[dict[str, Any]]:
     graph, rows = compiled.result.graph, [dict(row) for row in compiled.stand_ins]
     for p in compiled.result.populations:
         if p.weight_error > 0:
-            what = f"weights rounded to {p.weight_bits} bits"
+            what = f"weights rounded to {p.weight_bits} bits" + (" with calibration data" if p.adapted is not None else "")
             rows.append({"population": p.name, "what": what, "size": p.weight_error, "unit": "relative root mean square"})
         if p.payload_lsb is not None and graph.by_name[p.name].fire == "relu":  # type: ignore[attr-defined]
             rows.append({"population": p.name, "what": "graded output rounded", "size": p.payload_lsb / 2, "unit": "largest payload error"})
@@ -115,6 +116,7 @@ def _population(n: IntPopulation, graph: Graph, p: PopulationReport) -> dict[str
         "kinds": [q.synapse.kind for q in incoming],
         "fire": n.fire, "reset": n.reset.value if isinstance(n, IntNeuron) else "program",
         "weight_bits": p.weight_bits, "guard_bits": p.guard_bits, "weight_error": p.weight_error,
+        "adapted": None if p.adapted is None else asdict(p.adapted),
         "sigma": list(p.sigma), "steps_per_threshold": None if p.steps_per_threshold is None else list(p.steps_per_threshold),
         "exact": p.exact, "reason": p.reason, "payload_lsb": p.payload_lsb, "ceiling": p.ceiling,
         "bounds": {k: list(v) for k, v in p.bounds.items()},

@@ -20,7 +20,7 @@ from snncompile.ir.graph import Array, Dialect, Graph, validate
 from snncompile.ir.text import from_text
 from snncompile.learning.program import LearningProgram
 from snncompile.mapping.schedule import Schedule
-from snncompile.quantize import PopulationReport, QuantResult
+from snncompile.quantize import Adapted, PopulationReport, QuantResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +187,12 @@ def _report(row: Mapping[str, Any]) -> PopulationReport:
         guard_bits=int(row["guard_bits"]), exact=bool(row["exact"]), reason=str(row["reason"]),
         payload_lsb=None if row["payload_lsb"] is None else float(row["payload_lsb"]),
         bounds={str(k): (int(v[0]), int(v[1])) for k, v in row["bounds"].items()}, weight_error=float(row["weight_error"]),
-        ceiling=str(row["ceiling"]),
+        ceiling=str(row["ceiling"]), adapted=_adapted(row.get("adapted")),
     )  # fmt: skip
+
+
+def _adapted(row: Mapping[str, Any] | None) -> Adapted | None:
+    return None if row is None else Adapted(samples=int(row["samples"]), before=float(row["before"]), after=float(row["after"]))
 
 
 __all__ = ["Bundle", "is_bundle", "open_folder", "read_bundle"]

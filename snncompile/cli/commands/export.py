@@ -15,7 +15,7 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
 @click.option("--target", default="loihi2-sim", show_default=True, help="A chip or simulator; see snncompile targets.")
 @click.option("-o", "--output", type=FILE, metavar="OUT", help="Folder, or file ending in .zip. [default: MODEL's name + .snn, here]")
 @click.option("--data", type=FILE, metavar="FILE", help=".npz with x (N, shape) or (N, T, shape) and labels y, to measure on.")
-@click.option("--calibration", type=FILE, metavar="FILE", help=".npz with x, to choose ranges by. [default: the data]")
+@click.option("--calibration", type=FILE, metavar="FILE", help=".npz with x, to choose ranges and round weights by. [default: the data]")
 @click.option("--input-range", type=Range(), help="Lowest and highest input value, and their grid. [default: from MODEL or the data]")
 @click.option(
     "--readout", type=click.Choice(["sum", "mean", "last"]), help="Decision from the outputs over time. [default: from MODEL, or sum]"

@@ -70,3 +70,51 @@ def test_another_bias_is_found():
     graph = network()
     other = graph.map_nodes(lambda op: replace(op, bias=op.bias + 0.25) if op.name == "y" else op)
     assert found(graph, other).name == "y.bias"
+
+
+def adapted(seed=0):
+    """A network, and its program whose weights were rounded with calibration data."""
+    graph = network(seed)
+    rng = np.random.default_rng(seed)
+    x = np.rint(np.clip(rng.normal(90, 60, (40, 1, 1, 5, 5)) + rng.normal(0, 20, (40, 1, 2, 5, 5)), 0, 255))
+    result = quantize(graph, TARGET, calibration={"x": x})
+    assert all(p.adapted is not None for p in result.populations)
+    return graph, result
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_that_make_good_each_others_errors_are_their_networks(seed):
+    graph, result = adapted(seed)
+    dequantised = dequantise(graph, result)
+    assert foreign(graph, dequantised, result) is None
+    steps = [
+        np.abs(graph.by_name[k].weight - dequantised.by_name[k].weight).max() / np.abs(dequantised.by_name[k].weight).max() * 127
+        for k in "cf"
+    ]
+    assert max(steps) > 0.6  # not all are the nearest integers
+
+
+def test_of_another_network_they_are_found():
+    graph, result = adapted()
+    for name in "cf":
+        for factor in (-1.0, 1.05, 2.0):
+            other = graph.map_nodes(lambda op, n=name, k=factor: replace(op, weight=op.weight * k) if op.name == n else op)
+            assert foreign(other, dequantise(other, result), result) is not None
+
+
+def test_of_a_network_trained_a_little_longer_they_are_found():
+    """Every weight within a step and a half of the program's, and yet not the network that it was rounded from."""
+    graph, result = adapted()
+    rng = np.random.default_rng(5)
+
+    def trained(op):
+        return (
+            replace(op, weight=op.weight + rng.choice([-0.2, 0.2], op.weight.shape) * np.abs(op.weight).max() / 127)
+            if op.name == "f"
+            else op
+        )
+
+    other = graph.map_nodes(trained)
+    strange = foreign(other, dequantise(other, result), result)
+    assert strange is not None
+    assert "root mean square" in strange.name
