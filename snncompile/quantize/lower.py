@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -18,6 +19,7 @@ from snncompile.quantize.admit import decay_codes, has_gain
 from snncompile.quantize.background import Blank, settle
 from snncompile.quantize.blank import summed
 from snncompile.quantize.bounds import Bounds, population_bounds
+from snncompile.quantize.compensate import ON_GRID
 from snncompile.quantize.constants import aligned, by_channel, channel_theta, constants_fit, integers, on_lattice
 from snncompile.quantize.graded import Graded, fixed_point, scale_output
 from snncompile.quantize.lattice import Factors, Lattices, guard_bits_needed, missing_bits
@@ -27,7 +29,7 @@ from snncompile.quantize.rounding import Hearing, nearest
 from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, coarsened, magnitudes
 from snncompile.target import Target
 
-TRIALS, MOST_TRIALS = 3 * 10**8, 4096
+TRIALS, MOST_TRIALS = 3 * 10**8, 512
 """How many scales are tried for what is heard: as many as take this many multiplications, and no more than these."""
 COARSEST = 0.15
 """The largest relative rounding of a port's weights (some 4 bits) for the sake of a proof that nothing overflows."""
@@ -63,7 +65,7 @@ class Lowered:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Plan:
     """A job with weights of one width: what all attempts share."""
 
@@ -73,6 +75,20 @@ class _Plan:
     codes: dict[str, Array | None]
     need: int
     coarse: int = 0
+
+    @cached_property
+    def theta(self) -> Array:
+        return channel_theta(self.job.neuron, self.job.shape)
+
+    @cached_property
+    def largest_gain(self) -> Array:
+        return by_channel(self.job.neuron.gain, self.job.shape)
+
+    @cached_property
+    def constants(self) -> Array:
+        """The largest bias and initial membrane per channel."""
+        n, shape = self.job.neuron, self.job.shape
+        return np.asarray(np.maximum(by_channel(n.bias, shape), by_channel(n.v_init[None], shape)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -211,14 +227,12 @@ def _attempt(plan: _Plan, f: int, lattice: int, measured: Magnitudes | None = No
 def _scales(plan: _Plan, f: int, lattice: int, measured: Magnitudes) -> Scales:
     """The scales for F guard bits and integers on multiples of 2**G."""
     job, codes = plan.job, 2 ** (plan.width - 1) - 1
-    n, theta = job.neuron, channel_theta(job.neuron, job.shape)
-    if has_gain(n):
-        unit, guard = _gained_unit(job, theta, f)
-        return choose_gained(measured, unit, by_channel(n.gain, job.shape), codes=codes, guard_bits=guard, widest=job.target.gain.high)
+    if has_gain(job.neuron):
+        unit, guard = _gained_unit(job, plan.theta, f)
+        return choose_gained(measured, unit, plan.largest_gain, codes=codes, guard_bits=guard, widest=job.target.gain.high)
     return choose(
-        measured, theta, codes=codes, guard_bits=f, lattice=lattice, shared=_compared(job),
+        measured, plan.theta, codes=codes, guard_bits=f, lattice=lattice, shared=_compared(job), constants=plan.constants,
         output=None if np.any(measured.grid) else _output(job),
-        constants=np.maximum(by_channel(n.bias, job.shape), by_channel(n.v_init[None], job.shape)),
     )  # fmt: skip
 
 
@@ -331,7 +345,7 @@ def _ceiling(job: Job, a: _Attempt) -> str:
 
 def _followed(a: _Attempt) -> _Attempt:
     """The attempt with weights rounded by what is heard: as many guard bits as its bounds leave, and exact if it was exact."""
-    if all(heard is None for heard in a.plan.job.heard):
+    if all(heard is None for heard in a.plan.job.heard) or max(_weight_errors(a.plan.job, a), default=0.0) < ON_GRID:
         return a
     measured = _tuned(a)
     for f in range(a.f, (a.lattice if not a.inexact else 0) - 1, -1):
