@@ -20,7 +20,7 @@ from snncompile.quantize.blank import BlankRun, summed
 from snncompile.quantize.graded import Graded
 from snncompile.quantize.inputs import quantise_input_op
 from snncompile.quantize.lower import Job, Lowered, lower
-from snncompile.quantize.moments import Calibration, calibrate
+from snncompile.quantize.moments import NONE, Calibration, calibrate
 from snncompile.quantize.options import Options, QuantResult
 from snncompile.quantize.payload import SPIKE_LSB, Incoming, Payload, incoming, initial_payload, payload_of
 from snncompile.quantize.program import LoweredProgram, ProgramJob, lower_program, program_refusals, seen_ranges
@@ -69,8 +69,7 @@ def quantize(
     missing = [n.name for n in graph.nodes if isinstance(n, Input) and calibration is not None and n.name not in calibration]
     if missing:
         raise CompileError([Diagnostic("SNN311", f"calibration data has nothing for input '{name}'") for name in missing])
-    heard = calibrate(graph, [n.name for n in neurons if _is_graded(graph, n)], calibration)
-    work = _Work(graph=graph, target=target, options=chosen, heard=heard, blank=BlankRun.of(graph), readers=_readers(graph, neurons))
+    work = _Work(graph=graph, target=target, options=chosen, heard=NONE, blank=BlankRun.of(graph), readers=_readers(graph, neurons))
     work.seen |= seen_ranges(graph, calibration)
     for op in graph.nodes:
         if isinstance(op, Input):
@@ -80,6 +79,7 @@ def quantize(
             work.payloads[op.name] = payload_of(made, (made.low, made.high), op.size)
             work.notes.append(note)
             work.blank.begin(made)
+    work.heard = calibrate(graph, [n.name for n in neurons if _is_graded(graph, n)], calibration)
     for n in neurons:
         if n.spiking and n.max_spikes == 1:
             work.payloads[n.name] = _spikes(work, n)

@@ -106,13 +106,13 @@ def test_of_a_network_trained_a_little_longer_they_are_found():
     """Every weight within a step and a half of the program's, and yet not the network that it was rounded from."""
     graph, result = adapted()
     rng = np.random.default_rng(5)
+    program = dequantise(graph, result).by_name["f"].weight
+    step = np.abs(program).max() / 127
 
     def trained(op):
-        return (
-            replace(op, weight=op.weight + rng.choice([-0.2, 0.2], op.weight.shape) * np.abs(op.weight).max() / 127)
-            if op.name == "f"
-            else op
-        )
+        if op.name != "f":
+            return op
+        return replace(op, weight=op.weight + (np.abs(op.weight - program) < step) * rng.choice([-0.1, 0.1], program.shape) * step)
 
     other = graph.map_nodes(trained)
     strange = foreign(other, dequantise(other, result), result)
