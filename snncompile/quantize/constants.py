@@ -54,8 +54,11 @@ def integers(n: Neuron, graded: Graded | None, shape: Shape, *, lsb: Array, latt
         threshold = np.where(whole & ~far & (n.fire is Fire.STEP_GE), np.minimum(steps_to_theta, top), above).astype(np.int64)
     elif n.reset is Reset.CLAMP:
         threshold = np.where(far, top, place("threshold", steps_to_theta))
-    else:
+    else:  # it is subtracted from the membrane before the payload is rounded
         threshold = half_even(np.minimum(steps_to_theta, top))
+        if not np.all(whole | far):
+            off = float(np.abs(steps_to_theta - threshold)[~whole & ~far].max())
+            misses = f"the threshold lies {off:.3g} membrane LSB off the integers"
     amount, value = zero, zero
     if n.reset is Reset.SUBTRACT and n.spiking:
         amount = place("reset amount", aligned(n.reset_amount, ndim) / lsb)

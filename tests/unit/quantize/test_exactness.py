@@ -226,3 +226,21 @@ def test_quantising_twice_gives_the_same_bits():
         for key, value in vars(p).items():
             if isinstance(value, np.ndarray):
                 assert np.array_equal(value, vars(q)[key])
+
+
+@pytest.mark.parametrize("reset", [Reset.STATELESS, Reset.CLAMP, Reset.KEEP])
+def test_a_graded_output_is_exact_only_if_its_threshold_is_a_whole_number(reset):
+    """The threshold is subtracted before the payload is rounded; binary weights fix the scale, so it cannot be moved onto the integers."""
+    rng = np.random.default_rng(0)
+    scale = rng.uniform(0.05, 0.3, (6, 1))
+    for theta, exact in ((scale[:, 0] * 7, True), (rng.uniform(0.3, 2, 6), False)):
+        graph = one_layer(
+            rng, fire=Fire.RELU, reset=reset, leak=constant(0.0), theta=theta[None], weight=scale * rng.choice([-1.0, 1.0], (6, 8)),
+            grid=0.25, levels=15,
+        )  # fmt: skip
+        result = quantize(graph, TARGET)
+        done, n = report(result), result.graph.by_name["n"]
+        off = np.abs(theta / n.v_scale.reshape(-1) - n.threshold.reshape(-1)).max()
+        assert done.exact is exact, done.reason
+        assert bool(off < 1e-6) is exact
+        assert exact or done.reason == f"the threshold lies {off:.3g} membrane LSB off the integers"
