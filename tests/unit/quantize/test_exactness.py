@@ -233,10 +233,10 @@ def test_a_graded_output_is_exact_only_if_its_threshold_is_a_whole_number(reset)
     """The threshold is subtracted before the payload is rounded; binary weights fix the scale, so it cannot be moved onto the integers."""
     rng = np.random.default_rng(0)
     scale = rng.uniform(0.05, 0.3, (6, 1))
-    for theta, exact in ((scale[:, 0] * 7, True), (rng.uniform(0.3, 2, 6), False)):
+    signs = np.where(np.arange(8) < 5, 1.0, rng.choice([-1.0, 1.0], (6, 8)))  # every channel reaches its threshold
+    for theta, exact in ((scale[:, 0] * 2, True), (scale[:, 0] * rng.uniform(1, 2, 6), False)):
         graph = one_layer(
-            rng, fire=Fire.RELU, reset=reset, leak=constant(0.0), theta=theta[None], weight=scale * rng.choice([-1.0, 1.0], (6, 8)),
-            grid=0.25, levels=15,
+            rng, fire=Fire.RELU, reset=reset, leak=constant(0.0), theta=theta[None], weight=scale * signs, grid=0.25, levels=15,
         )  # fmt: skip
         result = quantize(graph, TARGET)
         done, n = report(result), result.graph.by_name["n"]
