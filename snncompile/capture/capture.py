@@ -14,14 +14,16 @@ from snncompile.capture.driver import Driver, Inputs, Layout, run
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
 from snncompile.capture.fold import fold, normalise
-from snncompile.capture.partial_writes import refuse_partial_writes
+from snncompile.capture.memory import settle_writes
 from snncompile.capture.population import Population
 from snncompile.capture.pristine import as_module, is_half, precision
 from snncompile.capture.program import ProgramPopulation
 from snncompile.capture.recognise import recognise
 from snncompile.capture.record import record
+from snncompile.capture.registers import has_registers, resolve_registers
 from snncompile.capture.replay import check_replay, fixed_values, reduce, replay
 from snncompile.capture.roll import Rolled, execute_rolled, roll
+from snncompile.capture.spellings import respell
 from snncompile.capture.unmerge import unmerge
 from snncompile.errors import CompileError, Diagnostic, InternalError, fail
 from snncompile.ir.graph import Graph, Shape
@@ -84,9 +86,10 @@ def _capture(model: torch.nn.Module, input_shape: InputShape, steps: int, layout
     refuse_memories(model, driver, tuple(x[:steps] for x in xs))
     rolled, reduced = _shortest(model, driver, xs, steps)
     lead = len(next(iter(rolled.inputs.values()))) - len(next(iter(inputs.values())))
-    expressions = Expressions(rolled, leads(rolled, lead))
-    populations = recognise(rolled, expressions)
-    builder = Builder(rolled, expressions, populations, name, steps, inputs)
+    spelled = respell(rolled)
+    expressions = Expressions(spelled, leads(spelled, lead))
+    populations = recognise(spelled, expressions)
+    builder = Builder(spelled, expressions, populations, name, steps, inputs)
     count = len(rolled.outputs)
     labels = [*driver.labels] if len(driver.labels) == count else ["out"] if count == 1 else [f"out{k}" for k in range(count)]
     graph = builder.build(labels)
@@ -186,9 +189,9 @@ def not_finite(model: torch.nn.Module) -> list[Diagnostic]:
 
 def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Found:
     """Trace, replay on two inputs, fold, roll; also the outputs' reductions over time."""
-    recorded = record(model, driver, xs)
-    refuse_partial_writes(recorded)
-    flat = normalise(recorded)
+    flat = normalise(settle_writes(record(model, driver, xs)))
+    if has_registers(flat):
+        flat = resolve_registers(flat, replay(flat, driver.calls(xs)))
     if not flat.per_step:
         flat = unmerge(flat, replay(flat, driver.calls(xs)), driver.time_axis)
     generator = torch.Generator().manual_seed(1)

@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from snncompile.capture.driver import Carried, Driver, Inputs, Layout, Session, first_state, labels_of, run
+from snncompile.capture.driver import Carried, Driver, Inputs, Layout, Session, first_state, labels_of, leaves_of, run
 from snncompile.capture.pristine import precision, pristine
 from snncompile.errors import CompileError
 
@@ -76,7 +75,7 @@ def _carried(model: torch.nn.Module, driver: Driver, xs: Inputs, parameters: dic
                 outputs, state = carried.split(result)
                 if not _tensors(outputs) or not _tensors(state):
                     break
-                states.append([getattr(leaf, "shape", type(leaf)) for leaf in pytree.tree_leaves(state)])
+                states.append([getattr(leaf, "shape", type(leaf)) for leaf in leaves_of(state)])
         except CompileError:
             raise
         except Exception:  # noqa: S112 - not the model's convention
@@ -104,7 +103,7 @@ def _candidates(model: torch.nn.Module, free: tuple[str, ...], needed: bool) -> 
 
 
 def _tensors(value: Any) -> bool:
-    return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))
+    return any(isinstance(leaf, torch.Tensor) for leaf in leaves_of(value))
 
 
 @torch.no_grad()

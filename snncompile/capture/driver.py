@@ -11,7 +11,7 @@ the layout is found by ``snncompile.capture.convention.detect``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 import torch
@@ -54,7 +54,7 @@ class Driver:
     names        keywords of the inputs; empty if they are positional
     first_kwarg  is passed as ``True`` on the first step of a sample (OTTT's ``init``)
     sliced       drives a TB or BT model one step at a time
-    reduced      for each output of a model that takes all steps at once, its reduction over time (``mean``, ``sum``), if any
+    reduced      for each output of a model that takes all steps at once, its reduction over time (``mean``, ``sum``, ``last``), if any
     carried      state that is passed in and out
     labels       names of the outputs, if the model names them
     """
@@ -140,18 +140,29 @@ def first_state(model: torch.nn.Module, carried: Carried, inputs: Inputs) -> dic
 
 def flatten(outputs: object) -> list[torch.Tensor]:
     """The tensors in whatever a model returned, in order."""
-    leaves = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    leaves = [leaf for leaf in leaves_of(outputs) if isinstance(leaf, torch.Tensor)]
     if not leaves:
         raise fail("SNN110", f"the model returned no tensor but {type(outputs).__name__}", help="return the output of the last layer")
     return leaves
 
 
+def leaves_of(value: object) -> list[Any]:
+    """The leaves of nested tuples, lists, dicts and dataclasses."""
+    found = []
+    for leaf in pytree.tree_leaves(value):
+        parts = [getattr(leaf, f.name) for f in fields(leaf)] if is_dataclass(leaf) and not isinstance(leaf, type) else None
+        found += [leaf] if parts is None else leaves_of(parts)
+    return found
+
+
 def labels_of(outputs: object) -> tuple[str, ...]:
-    """The names that a model gives its outputs: keys of a dict, fields of a named tuple; none otherwise."""
+    """The names that a model gives its outputs: keys of a dict, fields of a named tuple or dataclass; none otherwise."""
     if isinstance(outputs, Mapping):
         named: Sequence[tuple[str, object]] = [(str(k), v) for k, v in outputs.items()]
     elif isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
         named = list(zip(outputs._fields, outputs, strict=True))
+    elif is_dataclass(outputs) and not isinstance(outputs, type):
+        named = [(f.name, getattr(outputs, f.name)) for f in fields(outputs)]
     else:
         return ()
     found = tuple(k for k, v in named if isinstance(v, torch.Tensor))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from snncompile.capture.expressions import Expressions, base, strip
-from snncompile.capture.layers import LAYERS, MOVES, Layer, moved_index
+from snncompile.capture.layers import LAYERS, MOVES, Layer, is_spatial, moved_index, reduced_axes
 from snncompile.capture.membrane import filter_population
 from snncompile.capture.population import NotNormal, Population
 from snncompile.capture.program import ProgramPopulation, program_around
@@ -28,6 +28,8 @@ from snncompile.ir.graph import Array, Dialect, Graph, Op, Shape, fresh_name, pr
 from snncompile.ir.linear_ops import Add, Affine, Delay, Gather, Input
 from snncompile.ir.neuron import Neuron
 from snncompile.ir.program import NeuronProgram
+
+SUMMANDS = 64  # more places than this are no sum of a few
 
 
 class Builder:
@@ -99,6 +101,8 @@ class Builder:
         op = base(raw)
         if op in MOVES:
             return self._move(raw)
+        if op in ("sum", "mean") and not is_spatial(raw, self.raw_shape(raw.args[0])):
+            return self._total(raw)
         if op in LAYERS:
             return self._layer(raw, LAYERS[op](raw, self))
         if op in ("cat", "stack"):
@@ -272,7 +276,16 @@ class Builder:
     def _sum(self, raw: Raw, refs: list[str], shape: Shape) -> str:
         if len(refs) == 1:
             return refs[0]
+        refs = [self._shaped(raw, ref, shape) for ref in refs]
         return self._add(Add(name=self._name(self._wish(raw, "sum")), inputs=tuple(refs), loc=raw.loc))
+
+    def _shaped(self, raw: Raw, ref: str, shape: Shape) -> str:
+        """The same elements in another shape: what PyTorch broadcasts over axes of length 1."""
+        found = self._shape_of(ref)
+        if found == shape or prod(found) != prod(shape):
+            return ref
+        index = np.arange(prod(shape)).reshape(shape)
+        return self._add(Gather(name=self._name(self._wish(raw, "wire")), inputs=(ref,), index=index, loc=raw.loc))
 
     # layers and wiring ----------------------------------------------------------------------------------------------
 
@@ -298,18 +311,41 @@ class Builder:
             return ref
         return self._add(Gather(name=self._name(self._wish(raw, "wire")), inputs=(ref,), index=index, loc=raw.loc))
 
+    def _total(self, raw: Raw) -> str:
+        """A sum or mean over a few places along other axes: their gathers, added."""
+        shape = self.raw_shape(raw.args[0])
+        axes = reduced_axes(raw, shape)
+        count = prod(shape[d] for d in axes)
+        if count > SUMMANDS:
+            message = f"'{raw.op}' over axes {axes} of a value of shape {list(shape)}"
+            raise self.impossible(raw, message, "reduce over both spatial axes of a feature map, or outside the network")
+        ref, size = self.argument(raw.args[0]), self.shape(raw.name)
+        places = np.moveaxis(np.arange(prod(shape)).reshape(shape), axes, range(-len(axes), 0)).reshape(-1, count)
+        parts = [
+            self._add(Gather(name=self._name(self._wish(raw, "part")), inputs=(ref,), index=places[:, k].reshape(size), loc=raw.loc))
+            for k in range(count)
+        ]
+        share = 1.0 / count if base(raw) == "mean" else 1.0
+        return self._scaled(raw, self._sum(raw, parts, size), np.full((1,) * (len(size) + 1), share))
+
     def _cat(self, raw: Raw) -> str:
-        """Concatenation: the sum of zero-padded gathers."""
+        """Concatenation: the sum of zero-padded gathers; constant parts are added at the end."""
         parts = raw.args[0]
-        shapes = [self.raw_shape(p) for p in parts]
+        shapes = [tuple(p.shape) if isinstance(p, torch.Tensor) else self.raw_shape(p) for p in parts]
+        size = self.shape(raw.name)
+        kept = [p.detach().double() if isinstance(p, torch.Tensor) else torch.zeros(s) for p, s in zip(parts, shapes, strict=True)]
+        shift = raw.function(kept, *raw.args[1:], **raw.kwargs).double().numpy().reshape(1, *size)
         refs = []
         for k, part in enumerate(parts):
+            if isinstance(part, torch.Tensor):
+                continue
             pieces = [torch.zeros(s, dtype=torch.int64) for s in shapes]
             pieces[k] = torch.arange(1, prod(shapes[k]) + 1).reshape(shapes[k])
             index = raw.function(pieces, *raw.args[1:], **raw.kwargs).numpy().reshape(self.shape(raw.name)) - 1
             ref = self.argument(part)  # before the name is chosen: what it emits may want the same one
             refs.append(self._add(Gather(name=self._name(self._wish(raw, "part")), inputs=(ref,), index=index, loc=raw.loc)))
-        return self._sum(raw, refs, self.shape(raw.name))
+        joined = self._sum(raw, refs, size)
+        return self._scaled(raw, joined, np.ones((1,) * (len(size) + 1)), shift) if np.any(shift) else joined
 
     def raw_shape(self, leaf: Any) -> tuple[int, ...]:
         """The shape that PyTorch sees."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ BATCH_NORMS = {"native_batch_norm": 8, "cudnn_batch_norm": 8, "_native_batch_nor
 COMPARE = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 THRESHOLDS = {*COMPARE, "heaviside", "relu", "clamp_min", "clamp_max", "clamp", "maximum", "minimum"}
 EQUAL = ("eq", "ne")
-POINTWISE = THRESHOLDS | {
+LOGICAL = {"logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"}
+POINTWISE = THRESHOLDS | LOGICAL | {
     "eq", "ne", "trunc", "floor_divide",
     "add", "sub", "rsub", "mul", "div", "neg", "where", "masked_fill", "lerp", "addcmul", "logical_not", "bitwise_not", "_to_copy",
     "index_put",
@@ -66,6 +67,7 @@ def leads(rolled: Rolled, lead: int) -> dict[str, int]:
 RANKS = {
     "convolution": 3, "conv2d": 3, "avg_pool2d": 3, "_adaptive_avg_pool2d": 3, "adaptive_avg_pool2d": 3, "max_pool2d": 3,
     "max_pool2d_with_indices": 3, "upsample_nearest2d": 3, "_upsample_nearest_exact2d": 3, "addmm": 1, "mm": 1, "linear": 1, "matmul": 1,
+    "bmm": 1,
 }  # fmt: skip
 
 
@@ -87,7 +89,8 @@ class Expressions:
 
     Atoms are ``node`` (the value of a node of this step that is not pointwise, or was settled as the output of a recognised
     population) and ``prev:node`` (its value one step ago). Thresholds found on the way are kept in ``thresholds``, those that only
-    serve another one in ``masks``; those that are assumed never to fire are ``silent``.
+    serve another one in ``masks``; those that are assumed never to fire are ``silent``. Where ``relu(d)`` and the spike ``H(d)`` look at
+    the same d, ``rectified`` says that the first is the second times d.
     """
 
     rolled: Rolled
@@ -100,6 +103,7 @@ class Expressions:
     masks: dict[str, str] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     deaf: set[str] = field(default_factory=set)
+    rectified: dict[str, str] = field(default_factory=dict)
     _memo: dict[str, Expr | None] = field(default_factory=dict)
 
     def rank(self, name: str) -> int:
@@ -115,6 +119,12 @@ class Expressions:
         """From now on these comparisons never hold (and only these); whoever assumes it must prove it."""
         self.silent = names
         self.thresholds = {k: v for k, v in self.thresholds.items() if k not in names}
+        self._memo.clear()
+
+    def rectify(self, pairs: Mapping[str, str]) -> None:
+        """From now on these rectifiers are products of a spike."""
+        self.rectified.update(pairs)
+        self.thresholds = {k: v for k, v in self.thresholds.items() if k not in pairs}
         self._memo.clear()
 
     def unsettle(self, names: set[str]) -> None:
@@ -260,6 +270,11 @@ class Expressions:
             return y + x.scaled(-alpha)
         if op in EQUAL:
             return self._spike_compared(op, x, y, rank)
+        if op in ("logical_and", "bitwise_and"):
+            return multiply(x, y, self.binary) if self._truth(x) and self._truth(y) else None
+        if op in ("logical_or", "bitwise_or", "logical_xor", "bitwise_xor"):
+            both = multiply(x, y, self.binary) if self._truth(x) and self._truth(y) else None
+            return None if both is None else x + y + both.scaled(minus * (1 if op.endswith("_or") else 2))
         if op == "mul":
             return counts.masked(self, raw, x, y) or multiply(x, y, self.binary)
         if op == "div":
@@ -299,17 +314,35 @@ class Expressions:
         whole = p.is_constant and np.all((low == 0) | (low == 1)) and np.all((high == 0) | (high == 1))
         return s if whole and s in self.binary else None
 
+    def _truth(self, x: Expr) -> bool:
+        """Whether this is a spike, its complement, or a constant of 0 and 1."""
+        value = x.constant
+        return bool(np.all((value == 0) | (value == 1))) if value is not None else self._bit(x) is not None
+
     def _masked_assignment(self, raw: Raw, rank: int) -> Expr | None:
-        """``x[mask] = value`` for a mask of the value's own shape."""
+        """``x[mask] = value`` for a mask of the value's own shape; the value may be computed from ``y[mask]``: ``x[mask] -= h``."""
         indices, assigned = raw.args[1:3]
         added = len(raw.args) > 3 and raw.args[3]
-        if len(indices) != 1 or added or not isinstance(assigned, torch.Tensor) or assigned.numel() != 1:
+        if len(indices) != 1 or added or not isinstance(indices[0], Ref):
             return None
-        value = self.leaf(assigned, rank)
+        value = self._where_masked(assigned, indices[0], rank)
         x, mask = self.leaf(raw.args[0], rank), self.leaf(indices[0], rank)
         if x is None or value is None or mask is None or self._bit(mask) is None:
             return None
         return select(mask, value, x, self.binary)
+
+    def _where_masked(self, leaf: Any, mask: Ref, rank: int) -> Expr | None:
+        """What a value that was picked by a mask is, as far as it is picked."""
+        if isinstance(leaf, torch.Tensor):
+            return self.leaf(leaf, rank) if leaf.numel() == 1 else None
+        if not isinstance(leaf, Ref) or leaf.name not in self.rolled.nodes:
+            return self.leaf(leaf, rank) if isinstance(leaf, (int, float)) else None
+        raw = self.rolled.nodes[leaf.name]
+        if base(raw) == "index":
+            return self.leaf(raw.args[0], rank) if list(raw.args[1]) == [mask] else None
+        if base(raw) not in ("add", "sub", "rsub", "mul", "div", "neg", "_to_copy", "zeros_like", "full_like"):
+            return None
+        return self._apply(replace(raw, shape=self.rolled.nodes[mask.name].shape), [self._where_masked(a, mask, rank) for a in raw.args])
 
     def count(self, name: str, q: counts.Quotient, most: int) -> Expr:
         """Introduce a count of spikes."""
@@ -372,12 +405,19 @@ class Expressions:
             d, strict, complement = d.scaled(minus), not strict, not complement
         if raw.name in self.silent:
             return constant(number(float(complement), rank)) if not graded else y
+        if raw.name in self.rectified:
+            part = multiply(spike(self.rectified[raw.name], rank), d, self.binary)
+            return self._above(op, x, y, part)
         s = spike(self._register(Threshold(raw.name, d, strict, graded)), rank)
-        if op in ("clamp_max", "minimum"):  # min(x, y) = x - relu(x - y)
-            return x + s.scaled(minus)
         if graded:
-            return s + y
+            return self._above(op, x, y, s)
         return constant(number(1.0, rank)) + s.scaled(minus) if complement else s
+
+    def _above(self, op: str, x: Expr, y: Expr, above: Expr | None) -> Expr | None:
+        """min(x, y) = x - relu(x - y), max(x, y) = y + relu(x - y)."""
+        if op in ("clamp_max", "minimum"):
+            return self._sum(x, None if above is None else above.scaled(-np.ones(1)))
+        return self._sum(y, above)
 
     def _register(self, new: Threshold) -> str:
         """Keep a threshold under its first node's name: the same condition computed twice is one spike."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from snncompile.capture.memory import RESHAPE_LIKE
 from snncompile.capture.replay import SHAPE_ONLY, Values
 from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves
 from snncompile.errors import Diagnostic, fail
@@ -23,6 +24,7 @@ IDENTITY = {
     "_to_copy.default", "to.dtype", "detach_.default",
 }  # fmt: skip
 SAME_ELEMENTS = {"expand.default", "expand_as.default", "view.default", "reshape.default", "_unsafe_view.default"}
+LIKE = "expand_like.memory"
 
 
 def functional(raw: Raw) -> tuple[str, Callable[..., Any]]:
@@ -30,8 +32,6 @@ def functional(raw: Raw) -> tuple[str, Callable[..., Any]]:
     base, _, overload = raw.op.partition(".")
     if not base.endswith("_") or base.startswith("_") or base.endswith("__"):
         return raw.op, raw.function
-    if base == "copy_":
-        return "expand_as.default", lambda a, b, non_blocking=False: b.to(a.dtype).expand_as(a)
     if base == "zero_":
         return "zeros_like.default", torch.zeros_like
     if base == "fill_":
@@ -48,8 +48,13 @@ def normalise(trace: Trace, drawn: list[Diagnostic] | None = None) -> Trace:
     A list as ``drawn`` takes the refusals instead, and what is drawn becomes a constant.
     """
     nodes = {}
+    picked: set[str] = set()  # values of a mask's size, which no other sample shares
     for raw in trace.nodes.values():
         if raw.op != "input":
+            if raw.op.startswith("index.") or (picked.intersection(raw.refs) and not raw.op.startswith("index_put")):
+                picked.add(raw.name)
+                if raw.op == "view.default" and raw.args[1] == []:  # PyTorch drops the axis of a single element before it assigns it
+                    raw.op, raw.function, raw.args = "alias.default", torch.ops.aten.alias.default, raw.args[:1]
             if any(word in raw.op for word in RANDOM) and not (raw.op.startswith("native_dropout") and raw.args[2:3] == (False,)):
                 refusal = fail(
                     "SNN116",
@@ -61,9 +66,17 @@ def normalise(trace: Trace, drawn: list[Diagnostic] | None = None) -> Trace:
                     raise refusal
                 drawn += refusal.diagnostics
                 _settle(raw)
-            raw.op, raw.function = functional(raw)
+            if raw.op == "copy_.default":  # the source counts, not what was there before
+                raw.op, raw.function, raw.args = LIKE, _like, (raw.args[1], raw.args[0])
+            else:
+                raw.op, raw.function = functional(raw)
         nodes[raw.name] = raw
     return replace(trace, nodes=nodes)
+
+
+def _like(x: torch.Tensor, of: torch.Tensor) -> torch.Tensor:
+    """``x`` in the shape and type of another value."""
+    return x.to(of.dtype).expand(of.shape)
 
 
 def _settle(raw: Raw) -> None:
@@ -102,8 +115,9 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
             return constant[leaf.name] if leaf.name in constant else alias.get(leaf.name, leaf)
         return leaf
 
-    for old in trace.nodes.values():
-        value = values[old.name]
+    for recorded in trace.nodes.values():
+        value = values[recorded.name]
+        old = _shaped(recorded, value)
         raw = replace(old, args=replace_leaves(old.args, resolve), kwargs={k: replace_leaves(v, resolve) for k, v in old.kwargs.items()})
         if raw.op != "input" and (not raw.refs or raw.op in SHAPE_ONLY):
             constant[raw.name] = value
@@ -145,6 +159,16 @@ def fold(trace: Trace, values: Values) -> tuple[Trace, Values]:
             raise fail("SNN114", "an output of the network is its input, unchanged", help="return the output of the last layer")
         outputs.append([r.name for r in resolved])
     return replace(trace, nodes=nodes, outputs=outputs), constant
+
+
+def _shaped(raw: Raw, value: Any) -> Raw:
+    """What takes its shape from another value takes it from here on as a number, so that it does not depend on that value."""
+    if raw.op == RESHAPE_LIKE:
+        return replace(raw, op="view.default", function=torch.reshape, args=(raw.args[0], list(value.shape)))
+    if raw.op == LIKE:
+        kind, shape = value.dtype, list(value.shape)
+        return replace(raw, op="expand.default", function=lambda x, size: x.to(kind).expand(size), args=(raw.args[0], shape))
+    return raw
 
 
 def _item(raw: Raw, nodes: Mapping[str, Raw]) -> Raw:
@@ -190,5 +214,5 @@ def _is_identity(raw: Raw, value: Any, values: Values) -> bool:
     if isinstance(before, tuple):
         return False
     if raw.op in IDENTITY:
-        return bool(before.dtype == value.dtype or (before.is_floating_point() and value.is_floating_point()))
+        return bool(before.dtype == value.dtype)
     return raw.op in SAME_ELEMENTS and bool(before.shape == value.shape)

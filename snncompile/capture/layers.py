@@ -100,11 +100,12 @@ def _dense(raw: Raw, b: Builder) -> list[Layer]:
         bias = rest[0] if rest else None
     else:
         x, w = raw.args[:2]
+    turned = not _is_value(x) and _is_value(w) and op != "linear"  # weight @ x, for one sample
+    x, w = (w, x) if turned else (x, w)
     _fixed(raw, b, w, bias)
-    if not _is_value(x):
-        raise b.impossible(raw, "a product whose left side is constant", "write it as a layer: x @ weight.T")
     weight = np.asarray(number(w))
-    weight = weight if op == "linear" else weight.T
+    weight = weight[0] if op == "bmm" and weight.shape[:1] == (1,) else weight
+    weight = weight if op == "linear" or turned else weight.T
     offset = number(bias)
     if weight.ndim != 2 or prod(b.raw_shape(x)) != weight.shape[1]:
         raise b.impossible(raw, f"'{raw.op}' over more than the last axis", "flatten the features before a dense layer")
@@ -160,19 +161,22 @@ def _avg_pool(raw: Raw, b: Builder) -> list[Layer]:
     return layers
 
 
+def reduced_axes(raw: Raw, shape: tuple[int, ...]) -> list[int]:
+    """The axes over which a mean or sum goes."""
+    dims = raw.args[1] if len(raw.args) > 1 and raw.args[1] is not None else list(range(len(shape)))
+    return sorted(d % len(shape) for d in ([dims] if isinstance(dims, int) else dims))
+
+
+def is_spatial(raw: Raw, shape: tuple[int, ...]) -> bool:
+    """Whether a mean or sum goes over both spatial axes of a feature map: a pooling."""
+    return len(shape) >= 3 and reduced_axes(raw, shape) == [len(shape) - 2, len(shape) - 1]
+
+
 def _reduce(raw: Raw, b: Builder) -> list[Layer]:
     """Mean or sum over both spatial axes."""
     x = raw.args[0]
     shape = b.raw_shape(x)
-    dims = raw.args[1] if len(raw.args) > 1 and raw.args[1] is not None else list(range(len(shape)))
-    axes = sorted(d % len(shape) for d in ([dims] if isinstance(dims, int) else dims))
     spatial = shape[-3:]
-    if len(shape) < 3 or axes != [len(shape) - 2, len(shape) - 1]:
-        raise b.impossible(
-            raw,
-            f"'{raw.op}' over axes {axes} of a value of shape {list(shape)}",
-            "reduce over both spatial axes of a feature map, or outside the network",
-        )
     layers = [
         Layer(
             x, lambda name, inputs, loc: AvgPool2d(name=name, inputs=inputs, loc=loc, kernel=_pair(spatial[1:]), stride=_pair(spatial[1:]))
@@ -231,7 +235,7 @@ def _max_pool(raw: Raw, b: Builder) -> list[Layer]:
 
 
 LAYERS: dict[str, Callable[[Raw, Builder], list[Layer]]] = {
-    "convolution": _convolution, "conv2d": _convolution, "addmm": _dense, "mm": _dense, "matmul": _dense, "linear": _dense,
+    "convolution": _convolution, "conv2d": _convolution, "addmm": _dense, "mm": _dense, "matmul": _dense, "linear": _dense, "bmm": _dense,
     "native_batch_norm": _batch_norm, "cudnn_batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm,
     "avg_pool2d": _avg_pool, "mean": _reduce, "sum": _reduce, "_adaptive_avg_pool2d": _adaptive, "adaptive_avg_pool2d": _adaptive,
     "max_pool2d_with_indices": _max_pool, "max_pool2d": _max_pool,

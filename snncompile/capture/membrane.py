@@ -19,7 +19,7 @@ import numpy as np
 from snncompile.capture import adaptation as adapt
 from snncompile.capture.algebra import Expr, Lin, number, same, same_form
 from snncompile.capture.counts import symbol
-from snncompile.capture.expressions import THRESHOLDS, Expressions, Threshold, base, strip
+from snncompile.capture.expressions import LOGICAL, THRESHOLDS, Expressions, Threshold, base, strip
 from snncompile.capture.population import NotNormal, Population
 from snncompile.capture.roll import Rolled
 from snncompile.ir.graph import Array
@@ -87,7 +87,7 @@ def _oriented(th: Threshold, following: Expr, state: str) -> tuple[Threshold, Ex
 
 def with_state(th: Threshold, state: str, rolled: Rolled, ex: Expressions, adaptation: adapt.Adaptation | None = None) -> Population:
     """The population of one threshold and one membrane; raises NotNormal."""
-    following, v_min, floor = _above_floor(next_of(ex, state), ex)
+    following, v_min, floor = above_floor(next_of(ex, state), ex)
     follows, c_raw = False, np.zeros(1)
     if adaptation is not None:
         th, c_raw = adapt.apart(th, adaptation)
@@ -139,7 +139,7 @@ def with_state(th: Threshold, state: str, rolled: Rolled, ex: Expressions, adapt
     return population
 
 
-def _above_floor(following: Expr, ex: Expressions) -> tuple[Expr, Array | None, str]:
+def above_floor(following: Expr, ex: Expressions) -> tuple[Expr, Array | None, str]:
     """Undo a lower bound of the state, relu(v - v_min) + v_min: what is bounded, the bound, and the rectifier's node."""
     if len(following.products) != 1 or not following.lin.is_constant:
         return following, None, ""
@@ -236,7 +236,9 @@ def _ports(
         expression = ex.of(name)
         if expression is None:
             continue
-        if set(expression.products) == {th.node} and (ex.root(name) == th.node or base(ex.rolled.nodes[ex.root(name)]) in THRESHOLDS):
+        if set(expression.products) == {th.node} and (
+            ex.root(name) == th.node or base(ex.rolled.nodes[ex.root(name)]) in THRESHOLDS | LOGICAL
+        ):
             p = expression.products[th.node]
             if p.is_constant and expression.lin.is_constant and np.unique(p.const).size == np.unique(expression.lin.const).size == 1:
                 factor, shift = float(p.const.flat[0]) * (scale if th.graded else 1.0), float(expression.lin.const.flat[0])

@@ -30,7 +30,11 @@ def observe(captured: Captured, x: Mapping[str, Array], *, with_outputs: bool = 
     outputs = list(zip(captured.rolled.outputs, graph.outputs.values(), strict=True)) if with_outputs else []
     seen = _values(captured, x, [node for node, *_ in ports] + [node for node, _ in outputs])
     values = {ref: seen[node] for node, ref in outputs}
-    values |= {ref: (seen[node] - shift) / factor for node, ref, factor, shift in ports}
+    own: dict[str, Array] = {}
+    for node, ref, factor, shift in ports:
+        if "." in ref or ref not in own:  # the spike itself, and not what a straight-through estimator makes of it
+            own[ref] = (seen[node] - shift) / factor
+    values |= own
     return {ref: v.reshape((*v.shape[:2], *graph.shape(ref))) for ref, v in values.items()}
 
 

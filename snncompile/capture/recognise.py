@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from snncompile.capture import adaptation as adapt
-from snncompile.capture.algebra import Expr
+from snncompile.capture.algebra import Expr, Lin, same
 from snncompile.capture.expressions import THRESHOLDS, Expressions, Threshold, base
-from snncompile.capture.membrane import filter_population, next_of, proportional, stateless, with_state
+from snncompile.capture.membrane import above_floor, filter_population, next_of, proportional, stateless, with_state
 from snncompile.capture.population import NotNormal, Population
 from snncompile.capture.program import ProgramPopulation, gates, program_around
 from snncompile.capture.program_writer import NotPointwise
@@ -48,6 +48,11 @@ def recognise(rolled: Rolled, ex: Expressions, refused: dict[str, CompileError] 
 
     for name in rolled.nodes:  # every threshold makes itself known, and what only serves another one
         ex.of(name)
+    pairs = _rectified(ex)
+    if pairs:
+        ex.rectify(pairs)
+        for name in rolled.nodes:
+            ex.of(name)
     for name, raw in rolled.nodes.items():
         if ex.is_atom(name) or name in ex.masks or (base(raw) not in THRESHOLDS and name not in ex.thresholds):
             continue
@@ -74,6 +79,27 @@ def recognise(rolled: Rolled, ex: Expressions, refused: dict[str, CompileError] 
     return found
 
 
+def _rectified(ex: Expressions) -> dict[str, str]:
+    """Rectifiers relu(d) in the reset of a neuron whose binary spike is H(d), up to a positive factor: min(m, theta) beside m > theta."""
+    found: dict[str, str] = {}
+    graded = {k: t for k, t in ex.thresholds.items() if t.graded and not t.d.products and ex.rounded(ex.rolled.nodes[k]) is None}
+    for name, rectifier in graded.items():
+        for state in (a for a in rectifier.d.atoms if a.startswith("prev:") and a[5:] in ex.rolled.nodes and not ex.is_atom(a[5:])):
+            following = ex.of(state[5:])
+            following = None if following is None else above_floor(following, ex)[0]
+            for spike, th in ex.thresholds.items():
+                alike = not th.graded and th.step is None and not th.d.products and _multiple(th.d.lin, rectifier.d.lin, state)
+                if alike and following is not None and name in following.products:
+                    found[name] = spike
+    return found
+
+
+def _multiple(a: Lin, b: Lin, state: str) -> bool:
+    """Whether a is b times something positive, the constant included."""
+    kappa = proportional(a, b, state)
+    return kappa is not None and same(a.const, kappa * b.const, 1e-6)
+
+
 def _as_programs(name: str, rolled: Rolled, ex: Expressions) -> list[Population | ProgramPopulation]:
     """The programs that a threshold without normal form takes: in front of a neuron that has one then, or all of the neuron."""
     in_front = gates(name, rolled, ex)
@@ -93,7 +119,7 @@ def _as_programs(name: str, rolled: Rolled, ex: Expressions) -> list[Population 
 
 def _refuse(rolled: Rolled, ex: Expressions, name: str, reason: str, program: NotPointwise) -> CompileError:
     raw = rolled.nodes[name]
-    culprit = program.node if program.node in rolled.nodes else _culprit(rolled, ex, name)
+    culprit = program.node if program.node in rolled.nodes else culprit_of(rolled, ex, name)
     notes = (
         [] if culprit is None else [f"the operation in the way is '{rolled.nodes[culprit].op}', {rolled.nodes[culprit].loc or 'somewhere'}"]
     )
@@ -110,7 +136,7 @@ def _refuse(rolled: Rolled, ex: Expressions, name: str, reason: str, program: No
     )
 
 
-def _culprit(rolled: Rolled, ex: Expressions, name: str) -> str | None:
+def culprit_of(rolled: Rolled, ex: Expressions, name: str) -> str | None:
     """The first operation before a threshold, or before the next value of a state that it compares, that is not affine."""
     th = ex.thresholds.get(name)
     stack = [name, *([a[5:] for a in sorted(th.d.atoms) if a.startswith("prev:")] if th is not None else [])]

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from snncompile.capture.driver import Driver, Inputs, Session
+from snncompile.capture.memory import is_update
 from snncompile.capture.pristine import pristine
 from snncompile.capture.trace import Raw, Ref, Trace, innermost, replace_leaves
 from snncompile.errors import CompileError, Location, fail
@@ -46,7 +47,7 @@ def record(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[L
             for t, call in enumerate(calls):
                 recorder.step = t
                 recorder.hear(call)
-                outs.append(session(call))
+                outs.append([recorder.output(y) for y in session(call)])
     except CompileError:
         raise
     except Exception as e:
@@ -56,12 +57,12 @@ def record(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[L
             "SNN112", "the network takes values out of its tensors and computes with them, so one trace cannot stand for all inputs",
             loc=taken[0], help="compute with tensors, and replace the Python branch on a tensor by torch.where",
         )  # fmt: skip
-    names = [[recorder.name_of(y) for y in ys] for ys in outs]
-    if any(name is None for ys in names for name in ys):
+    kept = any(recorder.nodes[name].op == "alias.default" and not recorder.nodes[name].refs for name in outs[-1])
+    if kept and not any(is_update(raw) for raw in recorder.nodes.values()):
         raise fail(
             "SNN114", "an output of the network does not depend on its input", help="return the output of the last layer from forward"
         )
-    return Trace(recorder.nodes, recorder.inputs, [[name for name in ys if name is not None] for ys in names], driver.per_step)
+    return Trace(recorder.nodes, recorder.inputs, outs, driver.per_step)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -98,9 +99,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._free.add(self._names[x])
         self.inputs.append(tuple(self._names[x] for x in call))
 
-    def name_of(self, value: torch.Tensor) -> str | None:
-        """The node that computed a tensor; None for one from outside the run."""
-        return self._names.get(value)
+    def output(self, value: torch.Tensor) -> str:
+        """The node that computed a tensor; one from outside the run, which may have been written into, gets a node of its own."""
+        alias = torch.ops.aten.alias.default
+        return self._names.get(value) or self._node("output", "alias.default", alias, (self._leaf(value),))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation as it is, and note it if it computes tensors."""

@@ -158,7 +158,9 @@ def check_replay(trace: Trace, inputs: list[Inputs], expected: list[torch.Tensor
 
 
 def reduce(y: Any, kind: str, axis: int = 0) -> Any:
-    """A network's readout over time: ``mean``, ``sum``, or none."""
+    """A network's readout over time: ``mean``, ``sum``, the ``last`` step, or none."""
+    if kind == "last":
+        return y[-1] if axis == 0 else y[:, -1]
     return y.mean(axis) if kind == "mean" else y.sum(axis) if kind == "sum" else y
 
 

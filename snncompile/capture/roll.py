@@ -69,7 +69,7 @@ def roll(trace: Trace, folded: Trace, constants: Values, values: Values) -> Roll
     for raw in folded.nodes.values():
         if raw.op != "input":
             lists[raw.step].append(raw)
-    body = _first_repeated([[raw.op for raw in raws] for raws in lists])
+    body = _first_repeated([[(raw.op, *(isinstance(leaf, Ref) for leaf in _leaves(raw))) for raw in raws] for raws in lists])
     index = {raw.name: (t, i) for t, raws in enumerate(lists) for i, raw in enumerate(raws)}
     inputs = {name: (t, k) for t, names in reversed(list(enumerate(folded.inputs))) for k, name in enumerate(names)}
     matcher = _Matcher(lists, index, inputs, body, places(folded), folded)
@@ -94,11 +94,18 @@ def live(rolled: Rolled) -> Rolled:
     return replace(rolled, nodes={name: raw for name, raw in rolled.nodes.items() if name in needed})
 
 
-def _first_repeated(ops: list[list[str]]) -> int:
-    """The first step after step 0 whose operations all later ones run again (the last of a loop may run fewer); else the last step."""
+def _first_repeated(ops: list[list[tuple[Any, ...]]]) -> int:
+    """The first step after step 0 whose operations, on values in the same places, all later ones run again; else the last step.
+
+    The last step of a loop may run fewer.
+    """
     last = len(ops) - 1
     body = next((t for t in range(1, last) if all(ops[u] == ops[t] for u in range(t, last))), last)
-    return last if body == last - 1 and ops[body] != ops[last] else body
+    if ops[body] == ops[last]:
+        return body
+    following = iter(ops[body])
+    lacks = all(op in following for op in ops[last])
+    return last if body == last - 1 or not lacks else body
 
 
 class _Matcher:
@@ -128,7 +135,7 @@ class _Matcher:
                 raise self._differ(a, b, t)
             for k, (x, y) in enumerate(zip(left, right, strict=True)):
                 if not self._same_leaf(x, y, t):
-                    if isinstance(x, Ref) or isinstance(y, Ref):
+                    if isinstance(x, Ref) or isinstance(y, Ref) or not _may_vary(a, x):
                         raise self._differ(a, b, t)
                     self.varying.setdefault((i, k), {self.body: x})[t] = y
                 elif (i, k) in self.varying:
@@ -195,7 +202,7 @@ class _Matcher:
                     continue
                 if (i, k) in self.varying:
                     self.varying[i, k][t] = value
-                elif not equal(x, value) and not isinstance(x, (str, list)):
+                elif not equal(x, value) and _may_vary(raw, x):
                     self.varying[i, k] = {t: value, **dict.fromkeys(range(t + 1, len(self.lists)), x)}
 
     def build(self, folded: Trace, count: int, values: Values) -> Rolled:
@@ -258,6 +265,11 @@ class _Matcher:
         before = {**{name: t for name, (t, _) in self.inputs.items()}, **{name: t for name, (t, _) in self.index.items()}}
         names = [{r for raw in raws for r in raw.refs if before.get(r, self.body) < self.body} for raws in both]
         return names[0] & names[1]
+
+
+def _may_vary(raw: Raw, value: Any) -> bool:
+    """Whether an argument may be another one at every step: a number that is computed with, no position, size or name."""
+    return isinstance(value, (float, torch.Tensor)) or (isinstance(value, int) and raw.op.startswith(ARITHMETIC))
 
 
 def equal(x: Any, y: Any) -> bool:
@@ -394,9 +406,9 @@ def _confirm(
 
 
 def retime(rolled: Rolled, values: Values) -> Rolled | None:
-    """Move delays behind the layers that read only earlier steps, so that at the first step they contribute nothing.
+    """Move delays behind the layers that read only earlier steps, so that at the first steps they contribute nothing.
 
-    f(x[t-1]) becomes (f(x))[t-1] with initial value 0: what a feedback layer that is skipped at the first step means.
+    f(x[t-d]) becomes (f(x))[t-d] with initial value 0: what a feedback layer that is skipped at the first d steps means.
     """
     past: set[str] = set()
     for raw in rolled.nodes.values():
@@ -422,14 +434,15 @@ def retime(rolled: Rolled, values: Values) -> Rolled | None:
         stack += [r for r in rolled.nodes[name].refs if r not in cone]
     if any(r in cone and r not in frontier for raw in rolled.nodes.values() if raw.name not in cone for r in raw.refs):
         return None
+    behind = min((leaf.delay for name in cone for leaf in _leaves(rolled.nodes[name]) if isinstance(leaf, Prev)), default=1)
     initial = dict(rolled.initial)
     initial.update({name: _zeros(values[name]) for name in frontier})
 
     def earlier(leaf: Any) -> Any:
-        return (Ref(leaf.name) if leaf.delay == 1 else Prev(leaf.name, leaf.delay - 1)) if isinstance(leaf, Prev) else leaf
+        return (Ref(leaf.name) if leaf.delay == behind else Prev(leaf.name, leaf.delay - behind)) if isinstance(leaf, Prev) else leaf
 
     def later(leaf: Any) -> Any:
-        return Prev(leaf.name, 1) if isinstance(leaf, Ref) and leaf.name in frontier else leaf
+        return Prev(leaf.name, behind) if isinstance(leaf, Ref) and leaf.name in frontier else leaf
 
     nodes = {}
     for raw in rolled.nodes.values():
@@ -451,6 +464,10 @@ def retime(rolled: Rolled, values: Values) -> Rolled | None:
     return replace(rolled, nodes=ordered, initial=initial)
 
 
+ARITHMETIC = (
+    "add.", "sub.", "rsub.", "mul.", "div.", "pow.", "ge.", "gt.", "le.", "lt.", "eq.", "ne.", "clamp", "maximum.", "minimum.", "where.",
+    "masked_fill.", "lerp.", "addc", "full_like.", "fill.",
+)  # fmt: skip
 LAYERS = ("convolution", "addmm", "mm", "linear", "matmul", "bmm", "baddbmm")
 
 

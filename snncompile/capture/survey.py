@@ -20,11 +20,14 @@ from snncompile.capture.driver import Driver, Inputs, Layout
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import POINTWISE, Expressions, base, leads
 from snncompile.capture.fold import fold, normalise
+from snncompile.capture.memory import settle_writes
 from snncompile.capture.pristine import as_module, pristine
 from snncompile.capture.recognise import recognise
 from snncompile.capture.record import record
+from snncompile.capture.registers import has_registers, resolve_registers
 from snncompile.capture.replay import replay
 from snncompile.capture.roll import Prev, Rolled, roll
+from snncompile.capture.spellings import respell
 from snncompile.capture.trace import Ref, walk
 from snncompile.capture.unmerge import unmerge
 from snncompile.errors import CompileError, Diagnostic, InternalError, Location
@@ -94,7 +97,7 @@ def _survey(model: torch.nn.Module, input_shape: InputShape, steps: int, layout:
     inputs = named_inputs(model, input_shape)
     xs = sample_inputs(model, inputs, max(steps, SHORT))
     driver = detect(model, layout, tuple(x[:steps] for x in xs), tuple(inputs) if isinstance(input_shape, dict) else ())
-    rolled = _rolled(model, driver, xs, steps, others)
+    rolled = respell(_rolled(model, driver, xs, steps, others))
     lead = len(next(iter(rolled.inputs.values()))) - len(next(iter(inputs.values())))
     expressions = Expressions(rolled, leads(rolled, lead))
     neurons: dict[str, CompileError] = {}
@@ -123,7 +126,9 @@ def _rolled(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int, othe
         drawn: list[Diagnostic] = []
         part = tuple(x[:length] for x in xs)
         try:
-            flat = normalise(record(model, driver, part, decisions), drawn)
+            flat = normalise(settle_writes(record(model, driver, part, decisions)), drawn)
+            if has_registers(flat):
+                flat = resolve_registers(flat, replay(flat, driver.calls(part)))
             if not flat.per_step:
                 flat = unmerge(flat, replay(flat, driver.calls(part)), driver.time_axis)
             values = replay(flat, driver.frames(part))

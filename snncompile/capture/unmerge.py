@@ -2,8 +2,8 @@
 
 A value that holds all steps along one axis is followed through views, layers and pointwise operations, which treat its steps
 alike, and becomes one value per step; ``unbind`` and ``select`` along that axis pick a step, ``stack`` gathers them again. A mean or
-sum over time at the very end is the network's readout, not a part of its step. The result is replayed against the network
-like any other trace, so a wrong guess here is an error, never a wrong program.
+sum over time at the very end, or the last step's value alone, is the network's readout, not a part of its step. The result is
+replayed against the network like any other trace, so a wrong guess here is an error, never a wrong program.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from snncompile.capture.replay import Values
+from snncompile.capture.roll import align
 from snncompile.capture.trace import Raw, Ref, Trace, replace_leaves, walk
 from snncompile.errors import CompileError, fail
 
@@ -89,6 +90,8 @@ class _Unmerger:
             value = self.env[label]
             reduced.append(value.kind if isinstance(value, Reduced) else "")
             merged = value.source if isinstance(value, Reduced) else value
+            if isinstance(merged, Ref):
+                merged, reduced[-1] = self._readout(merged)
             if not isinstance(merged, Merged) or len(merged.parts) != steps:
                 raise fail(
                     "SNN123", "an output of the network is no sequence over the time steps, nor their mean or sum",
@@ -98,6 +101,76 @@ class _Unmerger:
         per_step = [list(names) for names in zip(*outputs, strict=True)]
         self._as_late_as_possible({name: t for t, names in enumerate(per_step) for name in names})
         return Trace(self.nodes, inputs, per_step, True, tuple(reduced))
+
+    def _readout(self, last: Ref) -> tuple[Any, str]:
+        """A readout that the loop makes itself: a sum or mean over the steps, added up one by one, or the last step's value."""
+        raw, kind, total = self.nodes[last.name], "sum", last
+        factor = raw.args[1] if len(raw.args) == 2 else None
+        if isinstance(factor, (int, float)) and factor == {"div.Tensor": self.steps, "mul.Tensor": 1 / self.steps}.get(raw.op):
+            kind, total = "mean", raw.args[0]
+        parts = self._summands(total)
+        if parts is not None:
+            return Merged(0, tuple(parts)), kind
+        parts = self._at_every_step(last)
+        return (last, "") if parts is None else (Merged(0, tuple(parts)), "last")
+
+    def _summands(self, total: Ref) -> list[str] | None:
+        """The values, one of each step, that were added up."""
+        parts: list[str] = []
+        for t in reversed(range(self.steps)):
+            raw = self.nodes[total.name]
+            first, second = raw.args[:2] if raw.op == "add.Tensor" and raw.kwargs.get("alpha", 1) == 1 else (None, None)
+            if t == 0:
+                found = total if first is None else first if self._nothing(second) else second if self._nothing(first) else None
+            else:
+                steps = [self.nodes[a.name].step if isinstance(a, Ref) else t + 1 for a in (first, second)]
+                found, total = (
+                    (second, first) if steps[0] < steps[1] == t else (first, second) if steps[1] < steps[0] == t else (None, total)
+                )
+            if not isinstance(found, Ref) or self.nodes[found.name].step != t:
+                return None
+            parts.append(found.name)
+        return parts[::-1]
+
+    def _nothing(self, leaf: Any) -> bool:
+        """Whether this is the zero that a sum starts from."""
+        if isinstance(leaf, Ref):
+            value = self.values.get(leaf.name)
+            fixed = not self.nodes[leaf.name].refs and self.nodes[leaf.name].op != "input"
+            return fixed and isinstance(value, torch.Tensor) and not value.is_meta and not bool(value.any())
+        return not bool(torch.as_tensor(leaf).any())
+
+    def _at_every_step(self, last: Ref) -> list[str] | None:
+        """What an output of the last step is at every step; what follows the loop is repeated there."""
+        final = self.steps - 1
+        if self.nodes[last.name].step != final:
+            return None
+        so_far = Trace(self.nodes, [], [], per_step=True)
+        twins = [align(so_far, final, t) for t in range(final)]
+        tail: list[str] = []
+
+        def visit(name: str) -> None:
+            if name not in tail and self.nodes[name].step == final and twins and name not in twins[-1] and self.nodes[name].op != "input":
+                for ref in self.nodes[name].refs:
+                    visit(ref)
+                tail.append(name)
+
+        visit(last.name)
+        parts = []
+        for t, twin in enumerate(twins):
+            names = {name: raw.name for name, raw in twin.items()}
+
+            def there(leaf: Any, names: dict[str, str] = names) -> Any:
+                return Ref(names.get(leaf.name, leaf.name)) if isinstance(leaf, Ref) else leaf
+
+            for name in tail:
+                raw = self.nodes[name]
+                names[name] = f"{name}@{t}"
+                self.nodes[names[name]] = replace(raw, name=names[name], step=t, args=replace_leaves(raw.args, there))
+            if last.name not in names:
+                return None
+            parts.append(names[last.name])
+        return [*parts, last.name]
 
     def _needed(self) -> set[str]:
         """What the outputs depend on; the rest (a library's own statistics) may do with time what it likes."""
@@ -138,7 +211,19 @@ class _Unmerger:
             result = special(raw, merged[0])
             if result is not None:
                 return result
+        if self._over_time(raw, op, merged[0]):
+            raise self._refuse(raw, "works along the time axis")
         return self._each(raw, merged[0], self._new_axis(raw, op, merged[0]))
+
+    def _over_time(self, raw: Raw, op: str, m: Merged) -> bool:
+        """Whether a maximum, a cumulated sum or the like mixes the steps."""
+        if op not in ("max", "min", "amax", "amin", "argmax", "argmin", "cumsum", "cumprod", "_softmax", "_log_softmax", "softmax", "var",
+                      "std", "prod", "logsumexp", "norm", "linalg_vector_norm", "any", "all", "sort", "topk", "flip", "roll"):  # fmt: skip
+            return False
+        rank = len(self.values[raw.args[0].name].shape)
+        dims = raw.args[1] if len(raw.args) > 1 else None
+        axes = [dims] if isinstance(dims, int) else dims
+        return not isinstance(axes, (list, tuple)) or not axes or m.axis in [d % rank for d in axes]
 
     # one step of a merged value -------------------------------------------------------------------------------------
 

@@ -103,36 +103,6 @@ def test_what_makes_a_trace_untrue_is_named(model, code, words):
     assert caught.value.diagnostics[0].help
 
 
-class RingBuffer(Net):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("past", torch.zeros(3, 1, 8))
-        self.t = 0
-
-    def forward(self, x):
-        late = self.past[self.t % 3].clone()
-        self.past[self.t % 3] = self.fire(self.fc1(x))
-        self.t += 1
-        return self.fc2(late)
-
-
-class Preallocated(Net):
-    def forward(self, x):
-        out = torch.zeros(len(x), 1, 3)
-        self.v = None
-        for t, frame in enumerate(x):
-            out[t] = self.fc2(self.fire(self.fc1(frame)))
-        return out
-
-
-@pytest.mark.parametrize(("model", "layout"), [(RingBuffer, "step"), (Preallocated, "TB")], ids=["ring buffer", "preallocated output"])
-def test_writing_into_a_part_of_a_tensor_is_refused_at_its_line(model, layout):
-    with pytest.raises(CompileError, match="a part of a tensor in place") as caught:
-        capture(model(), input_shape=(6,), steps=5, layout=layout)
-    assert caught.value.code == "SNN115"
-    assert "test_diagnoses.py:" in str(caught.value)
-
-
 def test_a_network_in_the_middle_of_a_sample_is_named_with_its_state():
     net = Net().eval()
     net(torch.rand(1, 6))
