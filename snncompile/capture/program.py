@@ -15,7 +15,7 @@ from snncompile.capture.roll import Prev, Rolled
 from snncompile.capture.trace import Ref, walk
 from snncompile.ir.graph import Array
 
-OWNED = "its operations belong to another population as well"
+LOGIC = ("logical_and", "bitwise_and", "logical_or", "bitwise_or")
 
 
 @dataclass
@@ -43,6 +43,7 @@ def program_around(name: str, rolled: Rolled, ex: Expressions) -> ProgramPopulat
     """The program that computes a node, with all states it needs; raises NotPointwise."""
     region = _Region(rolled, ex)
     region.visit(name)
+    region.absorb()
     return _Assembly(region).population()
 
 
@@ -86,6 +87,24 @@ class _Region:
                     self.comes_in(leaf.name)
                     self.currents[f"prev{leaf.delay if leaf.delay > 1 else ''}:{leaf.name}"] = None
 
+    def absorb(self) -> None:
+        """Add what follows pointwise from its values alone, and conditions that are combined with its own."""
+        grew = True
+        while grew:
+            more = [name for name in self.rolled.nodes if name not in self.nodes and self._follows(name)]
+            for name in more:
+                self.visit(name)
+            grew = bool(more)
+
+    def _follows(self, name: str) -> bool:
+        raw = self.rolled.nodes[name]
+        if name in self.ex.settled or base(raw) not in TRANSLATE or not self.nodes.intersection(raw.refs):
+            return False
+        return base(raw) in LOGIC or all(
+            leaf.name in self.nodes if isinstance(leaf, Ref) else (leaf.name, leaf.delay) in self.states
+            for leaf in leaves(raw) if isinstance(leaf, (Ref, Prev))
+        )  # fmt: skip
+
     def comes_in(self, name: str) -> None:
         """Refuse what is neither a current nor an operation of a program."""
         raw = self.rolled.nodes.get(name)
@@ -104,7 +123,13 @@ class _Region:
         expression = self.ex.of(name)
         if expression is None or expression.products or not expression.lin.terms:
             return True
-        return any(a.startswith("prev") and self.belongs_past(a.partition(":")[2], name) for a in expression.lin.terms)
+        return any(
+            self.belongs_past(a.partition(":")[2], name) if a.startswith("prev") else a in self.nodes or self._is_logic(a)
+            for a in expression.lin.terms
+        )
+
+    def _is_logic(self, name: str) -> bool:
+        return name in self.rolled.nodes and name not in self.ex.settled and base(self.rolled.nodes[name]) in LOGIC
 
     def belongs_past(self, name: str, reader: str) -> bool:
         """Whether a value of the step before is a state of the program."""
@@ -209,7 +234,7 @@ class _Assembly:
         for n in self.rolled.nodes:
             if n in region.nodes:
                 port = self._port(self.env[n], payload, membrane, first)
-                if port is not None:
+                if port is not None and (n in outward or abs(port[1]) == 1.0):
                     made.ports[n] = port
                 elif n in outward:
                     raise NotPointwise("several values of it are read by others, and a population sends one", n)

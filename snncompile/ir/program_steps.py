@@ -58,10 +58,11 @@ def integer_step(n: IntProgram, accumulators: list[Array], state: State, t: int,
     env = registers(currents, states, [at_step(c, t).astype(np.int64) for c in n.constants])
     saturated = np.zeros(shape, dtype=np.int64)
     for made in n.instructions:
-        value = execute(n, made, [env[a] for a in made.args])
+        args = [env[a] for a in made.args]
+        value = execute(n, made, args)
         if made.saturates:
             limited = np.clip(value, *low_high)
-            saturated = saturated + (limited != value)
+            saturated = saturated + ((limited != value) | beyond(n, made, args[0], low_high))
             value = limited
         _check(value, low_high, f"'{made}' of '{n.name}' at step {t}")
         env[made.target] = value
@@ -80,6 +81,14 @@ def execute(n: IntProgram, made: Instruction, args: list[Array]) -> Array:
         return interpolate(n, made.table, a)
     value = np.asarray(OPERATIONS[made.op](a, *rest), dtype=np.int64)
     return multiply_shift(value, 1, made.right) if made.right else value
+
+
+def beyond(n: IntProgram, made: Instruction, x: Array, low_high: tuple[int, int]) -> Array:
+    """Where a table is read beyond its ends, or at values that had no room in the format."""
+    if made.op != "table":
+        return np.zeros((), dtype=bool)
+    low, high = n.table_low[made.table], n.table_low[made.table] + ((n.tables[made.table].size - 1) << n.table_shift[made.table])
+    return np.asarray((x < low) | (x > high) | (np.abs(interpolate(n, made.table, x)) >= low_high[1]))
 
 
 def interpolate(n: IntProgram, k: int, x: Array) -> Array:

@@ -19,16 +19,22 @@ from snncompile.quantize.program.ranges import lanes
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramBounds:
-    """Proved ranges over all steps, channels and inputs, and the registers that saturate because no bound within the format is known."""
+    """Proved ranges over all steps, channels and inputs; and the registers whose bounds leave the format, by which factor."""
 
     registers: dict[str, tuple[int, int]]
     inputs: tuple[int, int]
-    saturating: frozenset[str]
+    beyond: dict[str, float]
+
+    @property
+    def saturating(self) -> frozenset[str]:
+        """Registers that have to saturate."""
+        return frozenset(self.beyond)
 
 
 def program_bounds(n: IntProgram, accumulators: Sequence[Interval], shape: Shape, steps: int, form: Format) -> ProgramBounds:
     """Bounds of every register of the integers themselves. Where a result may leave the format it is taken to saturate."""
-    beyond: set[str] = set()
+    beyond: dict[str, float] = {}
+    trial: dict[str, float] = {}
     inputs = [_current_input(n, accumulators, k, shape) for k in range(len(n.gain))]
 
     def given(t: int) -> dict[str, Pair]:
@@ -43,19 +49,29 @@ def program_bounds(n: IntProgram, accumulators: Sequence[Interval], shape: Shape
         aligned = [(low << k, high << k) for (low, high), k in zip(args, made.lefts, strict=True)]
         if made.op == "table":
             low, high = _table(n, made.table, aligned[0])
+            if _outside(n, made.table, aligned[0], form):
+                trial[made.target] = np.inf
         else:
             low, high = (multiply_shift(end, 1, made.right) for end in monotone(made, aligned))
-        if low.min() < form.low or high.max() > form.high:
-            beyond.add(made.target)
+        excess = max(int(high.max()), -int(low.min())) / form.high
+        if excess > 1:
+            trial[made.target] = max(excess, trial.get(made.target, 0.0))
         return np.clip(low, form.low, form.high), np.clip(high, form.low, form.high)
 
     found = analyse(Task(
         code=n.instructions, given=given, states=tuple(lanes(v.astype(np.int64), shape) for v in n.initial), following=n.following,
         binary=bits(n.code, n.constants, n.initial, n.following), steps=steps, periodic=n.steps == 1, whole=True, apply=apply,
+        accept=lambda: _keep(beyond, trial), reject=trial.clear,
     ))  # fmt: skip
     registers = {name: (int(low), int(high)) for name, (low, high) in found.ranges.items()}
     whole = (min(int(low.min()) for low, _ in inputs), max(int(high.max()) for _, high in inputs))
-    return ProgramBounds(registers=registers, inputs=whole, saturating=frozenset(beyond))
+    return ProgramBounds(registers=registers, inputs=whole, beyond=beyond)
+
+
+def _keep(beyond: dict[str, float], trial: dict[str, float]) -> None:
+    for name, excess in trial.items():
+        beyond[name] = max(excess, beyond.get(name, 0.0))
+    trial.clear()
 
 
 def saturated(n: IntProgram, where: frozenset[str]) -> IntProgram:
@@ -76,6 +92,13 @@ def _current_input(n: IntProgram, accumulators: Sequence[Interval], k: int, shap
 
 def _full(ends: Array, shape: Shape) -> Array:
     return ends.reshape(ends.shape + (1,) * (len(shape) - ends.ndim))
+
+
+def _outside(n: IntProgram, k: int, argument: Pair, form: Format) -> bool:
+    """Whether a table's argument may lie beyond its ends, or where its values have no room in the format."""
+    ends = (n.table_low[k], n.table_low[k] + ((n.tables[k].size - 1) << n.table_shift[k]))
+    largest = max(int(np.abs(interpolate(n, k, end)).max()) for end in argument)
+    return int(argument[0].min()) < ends[0] or int(argument[1].max()) > ends[1] or largest >= form.high
 
 
 def _table(n: IntProgram, k: int, argument: Pair) -> Pair:

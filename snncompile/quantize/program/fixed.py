@@ -23,6 +23,7 @@ from snncompile.quantize.program.ranges import Range
 FURTHEST = 36
 """The largest left shift of an operand: with 24 bits, sums stay within 62."""
 MARGIN = 1.01
+SPARE = 0.05
 """Room above a range for what roundings add to it."""
 
 
@@ -161,7 +162,12 @@ def make_table(function: str, arguments: Range, x_lsb: int, y_lsb: int, form: Fo
     Knots lie a little off the function, f - h**2 f'' / 16, so that a piece errs as much in its middle as at its ends: half as much.
     """
     f = FUNCTIONS[function]
-    low, high = (int(np.clip(np.floor(end * 2.0**-x_lsb), form.low, form.high)) for end in arguments)
+    spare = (arguments[1] - arguments[0]) * SPARE
+    wider = [arguments[0] - spare, arguments[1] + spare]
+    if function == "reciprocal":  # never across 0
+        wider[0] = max(wider[0], arguments[0] / 2) if arguments[0] > 0 else wider[0]
+        wider[1] = min(wider[1], arguments[1] / 2) if arguments[1] < 0 else wider[1]
+    low, high = (int(np.clip(np.floor(end * 2.0**-x_lsb), form.low, form.high)) for end in wider)
     width = max(high - low, 1) + 1
     shift = max(0, int(np.ceil(np.log2(width / entries))))
     count = max(1, -(-width // 2**shift))
@@ -175,7 +181,8 @@ def make_table(function: str, arguments: Range, x_lsb: int, y_lsb: int, form: Fo
     values = np.clip(half_even(np.clip(knots * 2.0**-y_lsb, -(2.0**40), 2.0**40)), form.low, form.high)
     between = np.linspace(0, 1, 9)[None]
     line = values[:-1, None] + np.diff(values)[:, None] * between
-    error = float(np.abs(line * 2.0**y_lsb - f(x[:-1, None] + between * h)).max())
+    inside = (np.abs(values[:-1]) < form.high) & (np.abs(values[1:]) < form.high)  # beyond, the result saturates
+    error = float(np.abs(line * 2.0**y_lsb - f(x[:-1, None] + between * h))[inside].max(initial=0.0))
     return Table(function=function, values=values, low=low, shift=shift, error=error)
 
 

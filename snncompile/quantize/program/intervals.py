@@ -24,6 +24,10 @@ CELLS = 2**13
 MOST_PATHS = 5
 """Comparisons that are followed to both sides; what further ones decide stays open."""
 FAR = 1e30
+CHECKED = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Steps after which a box that maps into itself is looked for; from ``LATE`` on also among wider ones."""
+LATE = 64
+WIDER = (0.0, 0.02, 0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Task:
     currents, constants   per step: ``value(t)`` gives their bounds by register
     states                bounds at the start                 whole  integers: ends are exact, and ``a > b`` is ``a >= b + 1``
     periodic              the step is the same at every t
+    accept, reject        called when the last applications count, or were a trial that failed
     """
 
     code: tuple[Instruction, ...]
@@ -44,6 +49,8 @@ class Task:
     periodic: bool
     whole: bool
     apply: Apply
+    accept: Callable[[], None] = lambda: None
+    reject: Callable[[], None] = lambda: None
 
 
 @dataclass(kw_only=True)
@@ -72,34 +79,34 @@ def analyse(task: Task) -> Found:
     found, box = Found(), task.states
     union = box
     for t in range(task.steps):
-        with np.errstate(all="ignore"):
-            step = _step(task, box, t)
+        step = _step(task, box, t)
         found.add(step)
+        task.accept()
         box = tuple(step[name] for name in task.following)
         if not all(np.all(np.isfinite(end)) and np.abs(end).max(initial=0) < FAR for pair in step.values() for end in pair):
             found.complete = False
             break
         if not box and task.periodic:
             break
-        union = tuple(_hull(a, b) for a, b in zip(union, box, strict=True))
-        if task.periodic and t + 1 in (2, 4, 8, 16, 32, 64, 128, 256, 512):
-            invariant = _invariant(task, union)
+        before, union = union, tuple(_hull(a, b) for a, b in zip(union, box, strict=True))
+        if task.periodic and t + 1 in CHECKED:
+            invariant = _invariant(task, before, union, WIDER if t + 1 >= LATE else WIDER[:1])
             if invariant is not None:
                 found.add(invariant)
+                task.accept()
                 break
     return found
 
 
-def _invariant(task: Task, union: tuple[Pair, ...]) -> dict[str, Pair] | None:
-    """The registers' bounds in a box around ``union`` that the step maps into itself, if one of a few is."""
-    for wider in (0.0, 0.25, 1.0):
+def _invariant(task: Task, before: tuple[Pair, ...], union: tuple[Pair, ...], wider: Sequence[float]) -> dict[str, Pair] | None:
+    """The registers' bounds in a box that the step maps into itself: ``union``, or one wider on the sides on which it still grows."""
+    for share in wider:
         box = []
-        for k, (low, high) in enumerate(union):
-            reach = np.zeros_like(low) if f"z{k}" in task.binary else (high - low) * wider
+        for (low, high), (old_low, old_high) in zip(union, before, strict=True):
+            reach = (high - low) * share
             reach = np.ceil(reach).astype(np.int64) if task.whole else reach
-            box.append((low - reach, high + reach))
-        with np.errstate(all="ignore"):
-            step = _step(task, tuple(box), 0)
+            box.append((low - np.where(low < old_low, reach, 0), high + np.where(high > old_high, reach, 0)))
+        step = _step(task, tuple(box), 0)
         slack = 0 if task.whole else 1e-9
         inside = all(
             np.all(step[name][0] >= low - slack * np.abs(low)) and np.all(step[name][1] <= high + slack * np.abs(high))
@@ -107,6 +114,7 @@ def _invariant(task: Task, union: tuple[Pair, ...]) -> dict[str, Pair] | None:
         )
         if inside:
             return step
+        task.reject()
     return None
 
 
@@ -114,9 +122,13 @@ def _hull(a: Pair, b: Pair) -> Pair:
     return np.minimum(a[0], b[0]), np.maximum(a[1], b[1])
 
 
+@np.errstate(all="ignore")
 def _step(task: Task, box: tuple[Pair, ...], t: int) -> dict[str, Pair]:
     """Bounds of all registers in one step, over pieces of the box and outcomes of comparisons."""
-    env = {**task.given(t), **_pieces(task, box)}
+    given = task.given(t)
+    uses = [a for made in task.code for a in set(made.args)]
+    several = {name: pair for name, pair in given.items() if name[0] == "i" and uses.count(name) > 1}
+    env = {**given, **_pieces(task, {**{f"z{k}": pair for k, pair in enumerate(box)}, **several})}
     undecided = [made.target for made in task.code if made.op in COMPARISONS][:MOST_PATHS]
     joined: dict[str, Pair] = {}
     for outcome in product((True, False), repeat=len(undecided)):
@@ -125,27 +137,27 @@ def _step(task: Task, box: tuple[Pair, ...], t: int) -> dict[str, Pair]:
     return joined
 
 
-def _pieces(task: Task, box: tuple[Pair, ...]) -> dict[str, Pair]:
-    """The states cut into pieces: every combination is one row, (P, L)."""
+def _pieces(task: Task, box: Mapping[str, Pair]) -> dict[str, Pair]:
+    """States, and currents that are used more than once, cut into pieces: every combination is one row, (P, L)."""
     if not box:
         return {}
-    lanes = max(low.size for low, _ in box)
-    real = [k for k in range(len(box)) if f"z{k}" not in task.binary]
+    lanes = max(low.size for low, _ in box.values())
+    real = [name for name in box if name not in task.binary]
     budget = max(CELLS // lanes, 128) // 2 ** (len(box) - len(real))
     count = max(1, int(budget ** (1 / max(len(real), 1)))) if real else 1
-    counts = [2 if k not in real else count for k in range(len(box))]
+    counts = [count if name in real else 2 for name in box]
     grids = np.meshgrid(*(np.arange(n) for n in counts), indexing="ij")
     env: dict[str, Pair] = {}
-    for k, (low, high) in enumerate(box):
-        j = grids[k].reshape(-1, 1)
-        if k not in real:  # 0 or 1, each alone
+    for (name, (low, high)), n, grid in zip(box.items(), counts, grids, strict=True):
+        j = grid.reshape(-1, 1)
+        if name not in real:  # 0 or 1, each alone
             value = np.clip(j + 0 * low, low, high)
-            env[f"z{k}"] = (value, value)
+            env[name] = (value, value)
         elif task.whole:
-            env[f"z{k}"] = (low + (high - low) * j // counts[k], low + (high - low) * (j + 1) // counts[k])
+            env[name] = (low + (high - low) * j // n, low + (high - low) * (j + 1) // n)
         else:
-            width = (high - low) / counts[k]
-            env[f"z{k}"] = (low + width * j, np.where(j + 1 == counts[k], high, low + width * (j + 1)))
+            width = (high - low) / n
+            env[name] = (low + width * j, np.where(j + 1 == n, high, low + width * (j + 1)))
     return env
 
 
@@ -171,7 +183,8 @@ def _path(task: Task, start: Mapping[str, Pair], outcomes: Mapping[str, bool]) -
             new_a, new_b = (a_low, np.minimum(a_high, b_high - apart)), (np.maximum(b_low, a_low + apart), b_high)
         for name, pair, k in zip(made.args, (new_a, new_b), made.lefts, strict=True):
             narrowed = (-((-pair[0]) >> k), pair[1] >> k) if task.whole else pair
-            env[name] = (np.minimum(*narrowed), np.maximum(*narrowed))  # an empty one belongs to a piece that is not alive
+            empty = narrowed[0] > narrowed[1]  # a piece that is not alive
+            env[name] = (np.where(empty, env[name][0], narrowed[0]), np.where(empty, env[name][1], narrowed[1]))
         one = np.full((1, 1), int(truth), dtype=np.int64 if task.whole else np.float64)
         env[made.target] = (one, one)
     if not alive.any():

@@ -7,7 +7,7 @@ and a current is not rounded at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -24,7 +24,7 @@ from snncompile.quantize.graded import Graded
 from snncompile.quantize.options import Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
 from snncompile.quantize.program.bounds import ProgramBounds, program_bounds, saturated
-from snncompile.quantize.program.fixed import Fixed, translate
+from snncompile.quantize.program.fixed import MARGIN, Fixed, translate
 from snncompile.quantize.program.ranges import Range, input_range, proved
 from snncompile.quantize.scales import Magnitudes, magnitudes
 from snncompile.target import Target
@@ -32,6 +32,7 @@ from snncompile.target import Target
 WIDER = 64.0
 """A proved range is used unless it is this many times what the calibration data reach: then the data and ``HEADROOM`` give it."""
 HEADROOM = 8.0
+NEAR, ATTEMPTS = 8.0, 5
 FEWEST = 2**7
 """The smallest gain: below it, choosing a whole number would coarsen the weights."""
 
@@ -67,9 +68,35 @@ class LoweredProgram:
 
 
 def lower_program(job: ProgramJob) -> LoweredProgram:
-    """Lower one program; raises CompileError SNN313 where nothing bounds a register, SNN302 where its sums overflow."""
+    """Lower one program; raises CompileError SNN313 where nothing bounds a register, SNN302 where its sums overflow.
+
+    Rounded weights may add up to a little more than the real ones: registers that leave the format by less than ``NEAR`` get a coarser LSB.
+    """
+    ranges, doubtful = _ranges(job)
+    for _ in range(ATTEMPTS):
+        attempt = _attempt(job, ranges)
+        near = {name: excess for name, excess in attempt.bounds.beyond.items() if excess < NEAR}
+        if not near:
+            break
+        for name, excess in near.items():
+            low, high = ranges[name]
+            ranges[name] = (low * excess * MARGIN, high * excess * MARGIN)
+    _check(job, attempt)
+    return _finish(job, attempt, doubtful)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Attempt:
+    neuron: IntProgram
+    weights: list[Array]
+    accumulators: list[Interval]
+    bounds: ProgramBounds
+    fixed: Fixed
+
+
+def _attempt(job: ProgramJob, ranges: Mapping[str, Range]) -> _Attempt:
+    """Everything for registers of these ranges."""
     n, target = job.program, job.target
-    ranges, open_ = _ranges(job)
     fixed = translate(n, ranges, target.membrane, target.table_entries)
     column = (-1,) + (1,) * (len(job.shape) - 1)
     gains, shifts, biases, exponents, weights, accumulators = [], [], [], [], [], []
@@ -104,8 +131,7 @@ def lower_program(job: ProgramJob) -> LoweredProgram:
     )  # fmt: skip
     bounds = program_bounds(made, accumulators, job.shape, job.steps, target.membrane)
     made = saturated(made, bounds.saturating)
-    _check(job, made, accumulators, bounds)
-    return _finish(job, made, weights, accumulators, bounds, fixed, open_)
+    return _Attempt(neuron=made, weights=weights, accumulators=accumulators, bounds=bounds, fixed=fixed)
 
 
 def _ranges(job: ProgramJob) -> tuple[dict[str, Range], tuple[str, ...]]:
@@ -177,10 +203,10 @@ def _payload(job: ProgramJob, fixed: Fixed, ranges: Mapping[str, Range]) -> dict
     }  # fmt: skip
 
 
-def _check(job: ProgramJob, made: IntProgram, accumulators: Sequence[Interval], bounds: ProgramBounds) -> None:
+def _check(job: ProgramJob, a: _Attempt) -> None:
     """Sums of synapses, currents and constants that leave their format are errors: nothing there saturates."""
-    target = job.target
-    sums = [a.range for a in accumulators]
+    target, made, bounds = job.target, a.neuron, a.bounds
+    sums = [found.range for found in a.accumulators]
     worst = max(abs(end) for pair in sums for end in pair)
     currents = max(abs(end) for k in range(len(made.gain)) for end in bounds.registers[f"i{k}"])
     what = (
@@ -193,10 +219,9 @@ def _check(job: ProgramJob, made: IntProgram, accumulators: Sequence[Interval], 
         ))  # fmt: skip
 
 
-def _finish(
-    job: ProgramJob, made: IntProgram, weights: list[Array], accumulators: Sequence[Interval], bounds: ProgramBounds, fixed: Fixed,
-    doubtful: tuple[str, ...],
-) -> LoweredProgram:  # fmt: skip
+def _finish(job: ProgramJob, a: _Attempt, doubtful: tuple[str, ...]) -> LoweredProgram:
+    """The report of the chosen attempt."""
+    made, bounds, fixed, weights = a.neuron, a.bounds, a.fixed, a.weights
     n = job.program
     error = power = 0.0
     sigmas = []
@@ -209,13 +234,13 @@ def _finish(
     found = bounds.registers
     membrane = found[made.membrane]
     state = found[made.following[0]] if made.following else membrane
-    sums = [a.range for a in accumulators]
+    sums = [found.range for found in a.accumulators]
     report = PopulationReport(
         name=n.name, neurons=prod(job.shape), synapses=sum(connections(p.port.synapse, job.shape) for p in job.ports),
         weight_bits=job.options.weight_bits, sigma=(min(float(s.min()) for s in sigmas), max(float(s.max()) for s in sigmas)),
         steps_per_threshold=None, guard_bits=0, exact=False, reason=_reason(n), payload_lsb=None if n.spiking else float(made.out_scale),
         bounds={
-            "accumulator": (min(a for a, _ in sums), max(b for _, b in sums)), "input": bounds.inputs,
+            "accumulator": (min(low for low, _ in sums), max(high for _, high in sums)), "input": bounds.inputs,
             "charge": (min(found[f"i{k}"][0] for k in range(len(made.gain))), max(found[f"i{k}"][1] for k in range(len(made.gain)))),
             "membrane": membrane, "state": state,
         },
