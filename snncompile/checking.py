@@ -15,6 +15,7 @@ from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.linear_ops import Conv2d, Delay, Diagonal, Input, Linear
 from snncompile.ir.max_pool import MaxPool2d
 from snncompile.ir.neuron import Fire, Neuron, Reset
+from snncompile.ir.program import NeuronProgram
 from snncompile.mapping.schedule import schedule
 from snncompile.passes import check_population_form, run_passes
 from snncompile.pipeline import describe_input, random_input
@@ -120,6 +121,9 @@ def _of_node(n: Op) -> list[Operation]:
         builtin = _is_builtin(n)
         note = f"fires by {n.fire.value}, resets by {n.reset.value}" + (": Lava's own LIF has it" if builtin else "")
         return [Operation(name=n.name, operation=n.kind, verdict=Verdict.NATIVE if builtin else Verdict.CUSTOM, note=note, loc=n.loc)]
+    if isinstance(n, NeuronProgram):
+        functions = ", ".join(dict.fromkeys(made.op for made in n.instructions))
+        return [Operation(name=n.name, operation=n.kind, verdict=Verdict.CUSTOM, note=f"a program of {functions}", loc=n.loc)]
     if isinstance(n, MaxPool2d):
         return [Operation(name=n.name, operation=n.kind, verdict=Verdict.CUSTOM, note="populations that keep the largest", loc=n.loc)]
     note = "folds into synapses, neurons or wiring"

@@ -113,6 +113,9 @@ def cut_off(found: Json) -> list[tuple[str, str]]:
         ]
         text = f"saturated {count(found['saturated'])} of {count(found['payloads'])} payloads whose range was calibrated"
         rows.append(("saturation", f"{text}{': ' if parts else ''}{', '.join(parts)}"))
+    for p in found.get("programs", []):
+        text = f"{count(p['saturated'])} registers of '{p['name']}' in {count(p['updates'])} updates, where no bound is proved"
+        rows.append(("saturation", text))
     for c in found["inputs"]:
         text = f"{count(c['clipped'])} of {count(c['values'])} values of '{c['name']}' clipped to {c['low']:g}..{c['high']:g}"
         rows.append(("input", f"{text}, they reach {c['least']:g}..{c['most']:g}"))

@@ -23,7 +23,7 @@ from snncompile.verify.backends import BackendRecord, compare_bits, run_lava, ru
 from snncompile.verify.divergence import Divergence
 from snncompile.verify.dynamics import Dynamics, compare, input_values
 from snncompile.verify.readout import Readout, accuracy, agreement, decide, logits, relative_rms
-from snncompile.verify.saturation import Saturation, clipped_inputs, watched
+from snncompile.verify.saturation import Saturation, clipped_inputs, saturation_ports
 from snncompile.verify.saturation import count as count_saturated
 from snncompile.verify.weights import foreign
 
@@ -197,17 +197,17 @@ class _Run:
     def over_all_samples(self, count: int) -> None:
         graph = self.result.graph
         names = [n.name for n in graph.of(*INTEGER_POPULATIONS)]
-        membranes = [f"{name}.m" for name in watched(self.result)]
+        counted = saturation_ports(self.result)
         outputs: list[Array] = []
         parts: dict[str, list[Array]] = {}
         for start in range(0, count, self.batch):
             self.progress("reference", start, count)
             chunk = {k: v[start : start + self.batch] for k, v in self.payloads.items()}
             keep = start < self.traced
-            record = reference.references(graph) if keep else [*names, *membranes]
+            record = list(dict.fromkeys((*(reference.references(graph) if keep else names), *counted)))
             traces = reference.run(graph, chunk, record=record, batch=self.batch)
             if keep:
-                for ref in record:
+                for ref in reference.references(graph):
                     parts.setdefault(ref, []).append(traces[ref])
             outputs.append(self._value(traces))
             count_saturated(self.result, traces, self.saturation)

@@ -11,6 +11,7 @@ import numpy as np
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.neuron import at_step
+from snncompile.ir.program import IntProgram
 from snncompile.ir.reference import round_shift
 from snncompile.quantize import QuantResult
 
@@ -45,18 +46,29 @@ class Clipped:
         )
 
 
+@dataclass(kw_only=True)
+class SaturatedRegisters:
+    """One neuron program: how many register updates were limited to the registers' format, in how many updates of a neuron."""
+
+    name: str
+    updates: int = 0
+    saturated: int = 0
+
+
 @dataclass
 class Saturation:
     """Counts over all samples and steps, of every input and every population whose range comes from calibration data."""
 
     inputs: tuple[Clipped, ...] = ()
     populations: dict[str, Saturated] = field(default_factory=dict)
+    programs: dict[str, SaturatedRegisters] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The ``saturation`` object of ``verify --json``."""
         rows = [vars(p) | {} for p in self.populations.values()]
         total = {key: sum(row[key] for row in rows) for key in ("saturated", "payloads")}
-        return {**total, "populations": rows, "inputs": [dict(vars(c)) for c in self.inputs]}
+        programs = {"programs": [dict(vars(p)) for p in self.programs.values()]} if self.programs else {}
+        return {**total, "populations": rows, "inputs": [dict(vars(c)) for c in self.inputs], **programs}
 
 
 def clipped_inputs(graph: Graph, x: Mapping[str, Array]) -> tuple[Clipped, ...]:
@@ -86,8 +98,23 @@ def watched(result: QuantResult) -> list[str]:
     return [p.name for p in result.populations if p.ceiling == "calibrated"]
 
 
+def saturation_ports(result: QuantResult) -> list[str]:
+    """What to record of a run so that ``count`` can count."""
+    return [f"{name}.m" for name in watched(result)] + [f"{n.name}.saturated" for n in _programs(result)]
+
+
+def _programs(result: QuantResult) -> list[IntProgram]:
+    """The programs with registers that saturate where no bound could be proved."""
+    return [n for n in result.graph.of(IntProgram) if n.saturates]
+
+
 def count(result: QuantResult, traces: Mapping[str, Array], found: Saturation) -> None:
-    """Add one batch, of which the membranes before the reset of every watched population were recorded: ``name.m`` (N, T, *shape)."""
+    """Add one batch, of which everything that ``saturation_ports`` names was recorded, ``(N, T, *shape)``."""
+    for program in _programs(result):
+        events = traces[f"{program.name}.saturated"]
+        registers = found.programs.setdefault(program.name, SaturatedRegisters(name=program.name))
+        registers.updates += events.size
+        registers.saturated += int(events.sum())
     for name in watched(result):
         n = result.graph.by_name[name]
         assert isinstance(n, IntNeuron)
@@ -105,4 +132,4 @@ def count(result: QuantResult, traces: Mapping[str, Array], found: Saturation) -
             entry.payloads += wanted.size
 
 
-__all__ = ["Clipped", "Saturated", "Saturation", "clipped_inputs", "count", "watched"]
+__all__ = ["Clipped", "Saturated", "SaturatedRegisters", "Saturation", "clipped_inputs", "count", "saturation_ports", "watched"]

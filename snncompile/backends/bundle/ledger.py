@@ -53,6 +53,9 @@ def _cut_off(found: Mapping[str, Any], samples: str) -> Iterator[Decision]:
         parts = ", ".join(f"'{p['name']}' {p['saturated']}" for p in found["populations"] if p["saturated"])
         effect = f"saturated {found['saturated']} of {found['payloads']} payloads{': ' if parts else ''}{parts}"
         yield _line("verify", "payloads beyond the calibrated range", "", samples, "verification", effect)
+    for p in found.get("programs", []):
+        effect = f"{p['saturated']} registers saturated in {p['updates']} updates"
+        yield _line("verify", f"registers of '{p['name']}' without a proved bound", "", samples, "verification", effect)
     for c in found["inputs"]:
         effect = f"{c['clipped']} of {c['values']} values clipped, they reach {c['least']:g}..{c['most']:g}"
         yield _line("verify", f"values of '{c['name']}' outside {c['low']:g}..{c['high']:g}", "", samples, "verification", effect)

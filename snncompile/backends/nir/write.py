@@ -23,6 +23,7 @@ from snncompile.errors import CompileError, Diagnostic, InternalError, fail
 from snncompile.ir.graph import Graph, Op, fresh_name, port_of
 from snncompile.ir.linear_ops import Add, AvgPool2d, Conv2d, Delay, Gather, Input, Linear
 from snncompile.ir.neuron import Neuron
+from snncompile.ir.program import NeuronProgram
 from snncompile.version import VERSION
 
 WAY_OUT = "compile the network from its own file; NIR cannot carry all of it"
@@ -109,6 +110,10 @@ class _Writer:
                 return self._place(op, [nir.Scale(scale=np.ones(after))], own=False)
             self.ends[op.name] = tuple(a for r in op.inputs for a in self._later(r))
             return ""
+        if isinstance(op, NeuronProgram):
+            what = f"'{op.name}' is a neuron program, and NIR has no node for arithmetic that is not one of its neurons'"
+            self.found.append(Diagnostic("SNN169", what, op.loc, help=WAY_OUT))
+            return self._place(op, [nir.Scale(scale=np.ones(after))], own=False)
         nodes = layer_nodes(op, self.graph.shape(op.inputs[0]), after)
         if isinstance(nodes, str):
             self.found.append(Diagnostic("SNN169", f"'{op.name}' ({op.kind}) cannot be written as NIR: {nodes}", op.loc, help=WAY_OUT))
