@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import hypothesis.strategies as st
 import numpy as np
 import torch
+from hypothesis import given, settings
+from random_programs import random_program_graph
 from spikingjelly.activation_based import neuron
 from torch import nn
 
 import snncompile
+from snncompile.errors import CompileError
+from snncompile.ir.linear_ops import Input
 from snncompile.ir.program import IntProgram
+from snncompile.ir.text import from_text, to_text
+from snncompile.mapping.schedule import schedule
+from snncompile.passes import run_passes
 from snncompile.pipeline import original
+from snncompile.quantize import quantize
+from snncompile.target import load_target
 from snncompile.verify import Program, verify
 
 STEPS = 8
@@ -39,3 +49,44 @@ def test_a_quadratic_neuron_of_spikingjelly_runs_on_lava_bit_for_bit():
     spikes = found.dynamics.populations[made[0].name]
     assert spikes.compared == 50 * STEPS * 32
     assert spikes.differing == 0
+
+
+def agree(seeds, backends):
+    """Random programs run, and agree; how many, and with how many saturating."""
+    ran = saturating = 0
+    for seed in seeds:
+        graph = random_program_graph(seed)
+        generator = np.random.default_rng(seed)
+        x = {n.name: generator.uniform(n.low, n.high, size=(3, graph.steps, *n.size)) for n in graph.of(Input)}
+        folded, _ = run_passes(graph, probe={k: v[:1] for k, v in x.items()})
+        try:
+            result = quantize(folded, load_target("loihi2-sim"), calibration=x)
+        except CompileError as e:
+            if not {d.code for d in e.diagnostics} <= {"SNN301", "SNN302"}:
+                raise
+            continue
+        made = Program(graph=result.graph, schedule=schedule(result.graph), populations=result.populations)
+        found = verify(made, x, backends=backends, timeout_s=240)
+        assert found.ok, (seed, found.failures)
+        saturating += any(n.saturates for n in result.graph.of(IntProgram))
+        text, tensors = to_text(result.graph)
+        assert to_text(from_text(text, tensors)) == (text, tensors)
+        ran += 1
+    return ran, saturating
+
+
+@settings(max_examples=12, deadline=None, derandomize=False)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_random_programs_agree_with_the_hop_accurate_reference_and_on_onnx_runtime(seed):
+    agree([seed], ("reference", "onnx"))
+
+
+def test_most_random_programs_run_and_some_saturate():
+    ran, saturating = agree(range(24), ("onnx",))
+    assert ran >= 18
+    assert 0 < saturating < ran
+
+
+def test_random_programs_agree_on_lava():
+    ran, _ = agree(range(200, 204), ("lava",))
+    assert ran >= 3

@@ -164,8 +164,8 @@ def make_table(function: str, arguments: Range, x_lsb: int, y_lsb: int, form: Fo
     f = FUNCTIONS[function]
     spare = (arguments[1] - arguments[0]) * SPARE
     wider = [arguments[0] - spare, arguments[1] + spare]
-    if function == "reciprocal":  # never across 0
-        wider[0] = max(wider[0], arguments[0] / 2) if arguments[0] > 0 else wider[0]
+    if function in ("reciprocal", "sqrt"):  # never across 0
+        wider[0] = max(wider[0], arguments[0] / 2) if arguments[0] >= 0 else wider[0]
         wider[1] = min(wider[1], arguments[1] / 2) if arguments[1] < 0 else wider[1]
     low, high = (int(np.clip(np.floor(end * 2.0**-x_lsb), form.low, form.high)) for end in wider)
     width = max(high - low, 1) + 1

@@ -33,6 +33,8 @@ WIDER = 64.0
 """A proved range is used unless it is this many times what the calibration data reach: then the data and ``HEADROOM`` give it."""
 HEADROOM = 8.0
 NEAR, ATTEMPTS = 8.0, 5
+EXPLODES = 2.0**14
+"""Without calibration data, a range that many times the largest current or constant is as good as none: nothing would be resolved."""
 FEWEST = 2**7
 """The smallest gain: below it, choosing a whole number would coarsen the weights."""
 
@@ -138,6 +140,11 @@ def _ranges(job: ProgramJob) -> tuple[dict[str, Range], tuple[str, ...]]:
     """The range of every register, and those for which only calibration data know one."""
     n = job.program
     found = proved(n, [input_range(ports) for ports in job.currents], job.shape, job.steps)
+    size = max(
+        1.0,
+        *(float(np.abs(c).max()) for c in (*n.constants, *n.initial)),
+        *(abs(end) for k in range(len(n.inputs)) for end in found.ranges[f"i{k}"]),
+    )
     ranges: dict[str, Range] = {}
     doubtful, unknown = [], []
     for name in dict.fromkeys((*(f"i{k}" for k in range(len(n.inputs))), *(f"z{k}" for k in range(len(n.initial))),
@@ -145,8 +152,8 @@ def _ranges(job: ProgramJob) -> tuple[dict[str, Range], tuple[str, ...]]:
         low, high = found.ranges.get(name, (-np.inf, np.inf))
         known = job.seen.get(name)
         bounded = bool(np.isfinite(low) and np.isfinite(high)) and (found.complete or name.startswith("i"))
-        reach = max(map(abs, known)) if known is not None else np.inf
-        if bounded and (known is None or name.startswith("i") or name in n.binary or max(abs(low), abs(high)) <= WIDER * reach):
+        reach = max(map(abs, known)) if known is not None else EXPLODES * size / WIDER
+        if bounded and (name.startswith("i") or name in n.binary or max(abs(low), abs(high)) <= WIDER * reach):
             ranges[name] = (low, high)
         elif known is not None:
             doubtful.append(name)

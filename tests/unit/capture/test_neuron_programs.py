@@ -61,3 +61,70 @@ def test_a_neuron_with_a_normal_form_is_never_a_program():
         found, _ = captured(network(middle))
         assert not found.graph.of(NeuronProgram)
         assert len(found.graph.of(Neuron)) == 1
+
+
+class Written(nn.Module):
+    """A neuron of the user's: states in attributes, a function of them and the current."""
+
+    def __init__(self, step, states: int, start: float = 0.0) -> None:
+        super().__init__()
+        self.step, self.states = step, [torch.full((1, 10), start) for _ in range(states)]
+
+    def forward(self, i):
+        sent, *self.states = self.step(i, *self.states)
+        return sent
+
+
+def resonate_and_fire(i, x, y):
+    x, y = 0.83 * x - 0.45 * y + i, 0.45 * x + 0.83 * y
+    s = (y >= 1).float()
+    return s, x * (1 - s), y * (1 - s)
+
+
+def by_its_radius(i, x, y):
+    x, y = 0.8 * x - 0.4 * y + i, 0.4 * x + 0.8 * y
+    s = (x * x + y * y > 1).float()
+    return s, torch.where(s > 0, torch.zeros_like(x), x), y - 0.5 * s
+
+
+def fitzhugh_nagumo(i, v, w):
+    after = (v + 0.2 * (v - v**3 / 3 - w + i)).clamp(-3, 3)
+    return ((after >= 1) & (v < 1)).float(), after, w + 0.05 * (v + 0.7 - 0.8 * w)
+
+
+def saturating(i, v):
+    v = torch.tanh(0.9 * v + i)
+    return v, v
+
+
+def gated(i, v):
+    g = torch.sigmoid(i)
+    v = g * v + (1 - g) * i
+    s = (v > 0.5).float()
+    return s, v - 0.5 * s
+
+
+def drifting(i, v, b):
+    m, theta = 0.8 * v + i, 0.5 + b
+    s = (m >= theta).float()
+    return s, m - theta * s, 0.9 * b + 0.05 + 0.2 * s
+
+
+def divided(i, v):
+    v = 0.5 * v + nn.functional.softplus(i)
+    s = (v >= torch.sqrt(0.5 + i.abs())).float()
+    return s, v / (1 + v.abs()) * (1 - s)
+
+
+WRITTEN = {"resonate and fire": (resonate_and_fire, 2), "by its radius": (by_its_radius, 2), "FitzHugh-Nagumo": (fitzhugh_nagumo, 2),
+           "tanh": (saturating, 1), "gated": (gated, 1), "drifting threshold": (drifting, 2), "divided": (divided, 1)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "states"), WRITTEN.values(), ids=WRITTEN)
+def test_neurons_written_by_hand_are_programs(step, states):
+    found, record = captured(network(Written(step, states)))
+    (program,) = found.graph.of(NeuronProgram)
+    assert len(program.initial) == states
+    assert program.spiking is (step is not saturating)
+    assert record.differing_spikes == 0
+    assert record.membrane_error < 1e-5
