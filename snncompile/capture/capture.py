@@ -152,7 +152,7 @@ def _shortest(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int) ->
 def _extrapolates(model: torch.nn.Module, driver: Driver, found: Found, xs: Inputs) -> bool:
     """Whether the step that was seen in the first steps computes what the network computes in all of them."""
     rolled, kinds = found
-    history = execute_rolled(rolled, driver.frames(xs), rolled.outputs)
+    history = list(execute_rolled(rolled, driver.frames(xs), rolled.outputs))
     theirs = run(model, replace(driver, reduced=kinds), xs)
     if len(theirs) != len(rolled.outputs):
         return False

@@ -15,8 +15,8 @@ from snncompile.capture.observe import observe, tensors
 from snncompile.capture.pristine import as_module
 from snncompile.capture.replay import reduce
 from snncompile.errors import fail
-from snncompile.ir.graph import Array
-from snncompile.ir.interpret import interpret
+from snncompile.ir.graph import Array, node_of
+from snncompile.ir.interpret import walk
 from snncompile.ir.neuron import Neuron
 from snncompile.ir.program import NeuronProgram
 
@@ -49,37 +49,36 @@ def check_capture(captured: Captured, model: Model, x: Samples) -> CaptureRecord
     graph, x = captured.graph, by_input(captured, x)
     values = observe(captured, x)
     payloads = {ref: v for ref, v in values.items() if "." not in ref}
-    mine = interpret(
-        graph,
-        x,
-        record=[*values, *(f"{n.name}.{port}" for n in graph.of(Neuron, NeuronProgram) for port in ("m", "threshold"))],
-        overrides=payloads,
-    )
+    judged = {f"{node_of(ref)}.{port}" for ref in values for port in ("m", "threshold")}
+    outputs: dict[str, Array] = {}
     worst, spikes, differing, ties = 0.0, 0, 0, 0
-    for ref, theirs in values.items():
-        n = graph.node(ref)
-        assert isinstance(n, (Neuron, NeuronProgram))
-        m, theta = mine[f"{n.name}.m"], mine[f"{n.name}.threshold"]
-        scale = float(max(np.abs(m).max(initial=0), np.abs(theta).max(initial=0), 1e-30))
-        near = np.abs(m - theta) <= TOLERANCE * scale
-        grid = n.grid if isinstance(n, Neuron) else 0.0
-        if grid:  # what rounding decides
-            level = (m - theta) / grid
-            near = np.abs(level - np.floor(level) - 0.5) <= TOLERANCE * scale / grid
-        elif n.max_spikes > 1:  # any multiple of the threshold
-            near = np.abs(m - np.rint(m / theta) * theta) <= TOLERANCE * scale
-        apart = mine[ref] - theirs
-        if "." not in ref and n.spiking:
-            spikes += apart.size
-            differing += int(np.count_nonzero((apart != 0) & ~near))
-            ties += int(np.count_nonzero((apart != 0) & near))
-        else:
-            ties += int(np.count_nonzero((apart != 0) & near)) if grid and "." not in ref else 0
-            error = np.abs(np.where(near & (n.spiking or bool(grid)), 0.0, apart))
-            worst = max(worst, float(error.max(initial=0)) / scale)
+    for mine in walk(graph, x, {*values, *judged, *graph.outputs.values()}, overrides=payloads):  # one population after the other
+        outputs |= {label: mine[ref] for label, ref in graph.outputs.items() if ref in mine}
+        for ref in [ref for ref in values if ref in mine]:
+            theirs = values.pop(ref)
+            n = graph.node(ref)
+            assert isinstance(n, (Neuron, NeuronProgram))
+            m, theta = mine[f"{n.name}.m"], mine[f"{n.name}.threshold"]
+            scale = float(max(np.abs(m).max(initial=0), np.abs(theta).max(initial=0), 1e-30))
+            near = np.abs(m - theta) <= TOLERANCE * scale
+            grid = n.grid if isinstance(n, Neuron) else 0.0
+            if grid:  # what rounding decides
+                level = (m - theta) / grid
+                near = np.abs(level - np.floor(level) - 0.5) <= TOLERANCE * scale / grid
+            elif n.max_spikes > 1:  # any multiple of the threshold
+                near = np.abs(m - np.rint(m / theta) * theta) <= TOLERANCE * scale
+            apart = mine[ref] - theirs
+            if "." not in ref and n.spiking:
+                spikes += apart.size
+                differing += int(np.count_nonzero((apart != 0) & ~near))
+                ties += int(np.count_nonzero((apart != 0) & near))
+            else:
+                ties += int(np.count_nonzero((apart != 0) & near)) if grid and "." not in ref else 0
+                error = np.abs(np.where(near & (n.spiking or bool(grid)), 0.0, apart))
+                worst = max(worst, float(error.max(initial=0)) / scale)
     record = CaptureRecord(
         samples=len(next(iter(x.values()))), populations=len(payloads), membrane_error=worst,
-        output_error=_output_error(captured, model, x, mine), spikes=spikes, differing_spikes=differing, ties=ties,
+        output_error=_output_error(captured, model, x, outputs), spikes=spikes, differing_spikes=differing, ties=ties,
     )  # fmt: skip
     if worst > TOLERANCE or differing or (ties == 0 and record.output_error > TOLERANCE * 10):
         raise fail(

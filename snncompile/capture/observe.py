@@ -14,7 +14,7 @@ from snncompile.ir.graph import Array
 
 
 def observe(captured: Captured, x: Mapping[str, Array], *, with_outputs: bool = False) -> dict[str, Array]:
-    """Payloads and membranes by reference, ``(N, T, *shape)`` in float64, as far as PyTorch computes them somewhere.
+    """Payloads and membranes by reference, ``(N, T, *shape)``, as far as PyTorch computes them somewhere: spikes as booleans.
 
     x             samples by input, (N, T | 1, *shape)
     with_outputs  also what the network's outputs refer to, if that is no population
@@ -33,7 +33,7 @@ def observe(captured: Captured, x: Mapping[str, Array], *, with_outputs: bool = 
     own: dict[str, Array] = {}
     for node, ref, factor, shift in ports:
         if "." in ref or ref not in own:  # the spike itself, and not what a straight-through estimator makes of it
-            own[ref] = (seen[node] - shift) / factor
+            own[ref] = seen[node] if (factor, shift) == (1.0, 0.0) else (seen[node].astype(np.float64) - shift) / factor
     values |= own
     return {ref: v.reshape((*v.shape[:2], *graph.shape(ref))) for ref, v in values.items()}
 
@@ -53,10 +53,18 @@ def _values(captured: Captured, x: Mapping[str, Array], nodes: list[str]) -> dic
     traces: dict[str, list[Array]] = {node: [] for node in nodes}
     for k in range(len(next(iter(x.values())))):
         frames = captured.driver.frames(tensors(captured, {name: v[k : k + 1] for name, v in x.items()}))
-        history = execute_rolled(captured.rolled, frames, nodes)
+        steps: dict[str, list[Array]] = {node: [] for node in nodes}
+        for now in execute_rolled(captured.rolled, frames, nodes):
+            for node in nodes:
+                steps[node].append(_small(now[node].numpy()))
         for node in nodes:
-            traces[node].append(np.stack([now[node].double().numpy() for now in history]))
-    return {node: np.stack(values) for node, values in traces.items()}
+            traces[node].append(np.stack(steps.pop(node)))
+    return {node: np.stack(traces.pop(node)) for node in nodes}
+
+
+def _small(value: Array) -> Array:
+    """Zeros and ones as booleans, which hold them exactly; anything else as it is."""
+    return value.astype(np.bool_) if not np.any((value != 0) & (value != 1)) else value
 
 
 __all__ = ["observe", "tensors"]

@@ -8,7 +8,7 @@ by aligning step 0 with the repeated step, or else by trial, and are always conf
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -341,8 +341,8 @@ def _zeros(value: torch.Tensor) -> torch.Tensor:
     return torch.zeros(value.shape, dtype=value.dtype)
 
 
-def execute_rolled(rolled: Rolled, xs: list[Inputs], keep: Collection[str]) -> list[Values]:
-    """Run the rolled loop in torch on one sample, ``xs[t]`` by input: the values of every step of the nodes to ``keep``.
+def execute_rolled(rolled: Rolled, xs: list[Inputs], keep: Collection[str]) -> Iterator[Values]:
+    """Run the rolled loop in torch on one sample, ``xs[t]`` by input: step by step, the values of the nodes to ``keep``.
 
     Other values are held until their last reader, in this step or a later one.
     """
@@ -350,19 +350,17 @@ def execute_rolled(rolled: Rolled, xs: list[Inputs], keep: Collection[str]) -> l
     past, reach = {name for name, _ in read}, max((delay for _, delay in read), default=1)
     last = last_readers(rolled.nodes.values(), {*past, *keep})
     history: list[Values] = []
-    kept: list[Values] = []
-    with torch.no_grad():
-        for t, x in enumerate(xs):
-            now: Values = dict(zip(rolled.inputs, x, strict=True))
+    for t, x in enumerate(xs):
+        now: Values = dict(zip(rolled.inputs, x, strict=True))
+        with torch.no_grad():
             for raw in rolled.nodes.values():
                 now[raw.name] = execute_at(rolled, raw, now, history, t)
                 for name in last.get(raw.name, ()):
                     del now[name]
-            history.append({name: now[name] for name in past})
-            kept.append({name: now[name] for name in keep})
-            if t >= reach:
-                history[t - reach] = {}
-    return kept
+        history.append({name: now[name] for name in past})
+        if t >= reach:
+            history[t - reach] = {}
+        yield {name: now[name] for name in keep}
 
 
 def execute_at(rolled: Rolled, raw: Raw, now: Mapping[str, Any], history: list[Values], t: int) -> Any:
@@ -393,7 +391,7 @@ def _confirm(
     for candidate in (rolled, retime(rolled, values)):
         if candidate is None:
             break
-        history = execute_rolled(candidate, xs, {*candidate.outputs, *(name for _, name, _ in states)})
+        history = list(execute_rolled(candidate, xs, {*candidate.outputs, *(name for _, name, _ in states)}))
         claims = [*((t, candidate.outputs[k], theirs) for t, k, theirs in outputs), *states]
         if all(torch.allclose(history[t][mine].float(), recorded[theirs].float(), rtol=1e-4, atol=1e-5) for t, mine, theirs in claims):
             return candidate

@@ -7,6 +7,8 @@ import numpy as np
 from snncompile.ir.graph import Array
 from snncompile.ir.linear_ops import Conv2d, Sides
 
+BLOCK = 2**21
+
 
 def pad_or_crop(x: Array, sides: Sides) -> Array:
     """Zero-pad the last two axes by (top, bottom, left, right); negative sides crop."""
@@ -28,15 +30,18 @@ def patches(x: Array, op: Conv2d) -> Array:
 
 
 def correlate(x: Array, op: Conv2d, weight: Array | None = None) -> Array:
-    """``op`` without its bias on a batch ``(N, C, H, W)``, one matrix product per group; ``weight`` replaces the op's own."""
+    """``op`` without its bias on a batch ``(N, C, H, W)`` of any dtype, in float64; ``weight`` replaces the op's own.
+
+    One matrix product per group and block of samples; a block's windows are laid out in at most ``BLOCK`` numbers (but for one sample).
+    """
     w = op.weight if weight is None else weight
-    out, per_group = w.shape[:2]
-    windows = patches(x, op)
-    n, p, q = windows.shape[:3]
-    parts = []
-    for g in range(op.groups):
-        columns = windows[:, :, :, g * per_group : (g + 1) * per_group].reshape(n * p * q, -1)
-        kernel = w[g * out // op.groups : (g + 1) * out // op.groups].reshape(out // op.groups, -1)
-        parts.append(columns @ kernel.T)
-    y = np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-    return y.reshape(n, p, q, out).transpose(0, 3, 1, 2)
+    out, per_group, kh, kw = w.shape
+    kernels = w.reshape(op.groups, out // op.groups, -1).astype(np.float64, copy=False)
+    p, q = patches(x[:1], op).shape[1:3]
+    y = np.empty((len(x), out, p, q))
+    block = max(1, BLOCK // (per_group * op.groups * kh * kw * p * q))
+    for start in range(0, len(x), block):
+        windows = patches(x[start : start + block], op).transpose(3, 4, 5, 0, 1, 2)
+        columns = np.ascontiguousarray(windows, dtype=np.float64).reshape(op.groups, per_group * kh * kw, -1)
+        y[start : start + block] = np.matmul(kernels, columns).reshape(out, -1, p, q).swapaxes(0, 1)
+    return y

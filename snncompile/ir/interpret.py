@@ -5,7 +5,8 @@ It judges the passes (a graph before and after), the capture (graph against PyTo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,10 +37,47 @@ def interpret(
                another run's spikes, its own included, so that one difference does not cascade
     returns    ``{label or reference: (N, T, *shape)}`` in float64
     """
-    total = graph.steps if steps is None else steps
-    over = overrides or {}
     wanted = {**{r: r for r in record}, **graph.outputs}
-    traces: dict[str, list[Array]] = {key: [] for key in wanted}
+    found: dict[str, Array] = {}
+    for values in walk(graph, inputs, set(wanted.values()), overrides=overrides, steps=steps):
+        found.update(values)
+    return {key: found[ref] for key, ref in wanted.items()}
+
+
+def walk(
+    graph: Graph, inputs: Mapping[str, Array], wanted: Collection[str], *, overrides: Mapping[str, Array] | None = None,
+    steps: int | None = None,
+) -> Iterator[dict[str, Array]]:  # fmt: skip
+    """As ``interpret``: the ``wanted`` values by reference, those of one node at a time, so that not all must be held at once."""
+    total, over = graph.steps if steps is None else steps, overrides or {}
+    order = _feedforward(graph, over)
+    return _step_by_step(graph, inputs, wanted, over, total) if order is None else _node_by_node(order, inputs, wanted, over, total)
+
+
+def _feedforward(graph: Graph, over: Mapping[str, Array]) -> list[Op] | None:
+    """The nodes in an order in which each follows all that it reads, earlier steps included; None if there is feedback."""
+    order: list[Op] = []
+    done: set[str] = set()
+    waiting = list(graph.nodes)
+    while waiting:
+        later = []
+        for n in waiting:
+            if all(r in over or node_of(r) in done for r in n.inputs):
+                order.append(n)
+                done.add(n.name)
+            else:
+                later.append(n)
+        if len(later) == len(waiting):
+            return None
+        waiting = later
+    return order
+
+
+def _step_by_step(
+    graph: Graph, inputs: Mapping[str, Array], wanted: Collection[str], over: Mapping[str, Array], total: int
+) -> Iterator[dict[str, Array]]:
+    """All nodes at step 0, at step 1, and so on: a graph with feedback."""
+    traces: dict[str, list[Array]] = {ref: [] for ref in wanted}
     batch = len(next(iter(inputs.values())))
     state: dict[str, Array] = {}
     for t in range(total):
@@ -47,19 +85,83 @@ def interpret(
         seen: dict[str, Array] = {}
         for n in graph.nodes:
             forced = np.asarray(over[n.name][:, t], dtype=np.float64) if n.name in over else None
-            for ref, value in _evaluate(n, graph, inputs, seen, state, t, batch, forced).items():
+            for ref, value in _evaluate(n, inputs, seen, state, t, batch, forced).items():
                 env[ref] = value
                 seen[ref] = np.asarray(over[ref][:, t], dtype=np.float64) if ref in over else value
         for n in graph.of(Delay):
             state[n.name] = seen[n.inputs[0]]
-        for key, ref in wanted.items():
-            traces[key].append(env[ref])
-    return {key: np.stack(values, axis=1) for key, values in traces.items()}
+        for ref in wanted:
+            traces[ref].append(env[ref])
+    yield {ref: np.stack(values, axis=1) for ref, values in traces.items()}
+
+
+def _node_by_node(
+    order: list[Op], inputs: Mapping[str, Array], wanted: Collection[str], over: Mapping[str, Array], total: int
+) -> Iterator[dict[str, Array]]:
+    """Every node at all steps at once, ``(T, N, ...)``, or once, ``(1, N, ...)``, where all it depends on is constant over the steps."""
+    batch = len(next(iter(inputs.values())))
+    last = {ref: n.name for n in order for ref in n.inputs}
+    env: dict[str, Array] = {}
+    for n in order:
+        args = [np.swapaxes(over[r][:, :total], 0, 1) if r in over else env[r] for r in n.inputs]
+        for ref in {r for r in n.inputs if last[r] == n.name}:
+            env.pop(ref, None)
+        if isinstance(n, Input):
+            data = np.asarray(inputs[n.name][:, :total], dtype=np.float64)
+            values = {n.name: np.swapaxes(data, 0, 1)}
+        elif isinstance(n, Delay):
+            later = np.broadcast_to(args[0], (total, batch, *n.size))[: total - 1]
+            values = {n.name: np.concatenate([np.broadcast_to(n.initial, (1, batch, *n.size)), later]).astype(np.float64)}
+        elif isinstance(n, (Neuron, NeuronProgram)):
+            values = _population(n, args, total, over.get(n.name), {*wanted, *(r for r in last if r not in over)})
+        else:
+            values = {n.name: _stateless(n, args, total)}
+        yield {ref: np.swapaxes(np.broadcast_to(value, (total, *value.shape[1:])), 0, 1) for ref, value in values.items() if ref in wanted}
+        env.update({ref: value for ref, value in values.items() if ref in last and ref not in over})
+
+
+def _population(n: Neuron | NeuronProgram, args: list[Array], total: int, sent: Array | None, used: Collection[str]) -> dict[str, Array]:
+    """The values of a population at all steps, as far as they are used."""
+    found: dict[str, Array] = {}
+    state: dict[str, Array] = {}
+    for t in range(total):
+        now = [np.asarray(a[t if len(a) > 1 else 0], dtype=np.float64) for a in args]
+        forced = None if sent is None else np.asarray(sent[:, t], dtype=np.float64)
+        for ref, value in _advance(n, now, state, t, forced).items():
+            if ref in used:
+                if t == 0:
+                    found[ref] = np.empty((total, *value.shape))
+                found[ref][t] = value
+    return found
+
+
+def _advance(n: Neuron | NeuronProgram, args: list[Array], state: dict[str, Array], t: int, forced: Array | None) -> dict[str, Array]:
+    """All outputs of a population at step ``t``; one that spikes resets by ``forced`` if given."""
+    forced = forced if n.spiking else None
+    if isinstance(n, NeuronProgram):
+        return float_ports(n, float_step(n, args, state, t, forced), args[0].shape)
+    return {
+        f"{n.name}{port}": value for port, value in zip(("", ".m", ".v", ".threshold"), _step(n, args[0], state, t, forced), strict=True)
+    }
+
+
+def _stateless(n: Op, args: list[Array], total: int) -> Array:
+    """A node without state at all steps, or once."""
+    if isinstance(n, Add):
+        return evaluate_stateless(n, [np.asarray(a, dtype=np.float64) for a in args], 0)
+    steps, batch = args[0].shape[:2]
+    if isinstance(n, (Conv2d, Linear)) and n.bias is not None:
+        sums = _stateless(replace(n, bias=None), args, total)
+        return np.asarray(sums + n.bias[: total if len(n.bias) > 1 else 1, None])
+    if n.steps > 1:
+        return np.stack([evaluate_stateless(n, [np.asarray(args[0][t if steps > 1 else 0], dtype=np.float64)], t) for t in range(total)])
+    x = args[0].reshape(steps * batch, *args[0].shape[2:])
+    y = evaluate_stateless(n, [x if isinstance(n, Conv2d) else np.asarray(x, dtype=np.float64)], 0)
+    return y.reshape(steps, batch, *y.shape[1:])
 
 
 def _evaluate(
     n: Op,
-    graph: Graph,
     inputs: Mapping[str, Array],
     env: Mapping[str, Array],
     state: dict[str, Array],
@@ -75,11 +177,8 @@ def _evaluate(
         value = state.get(n.name)
         return {n.name: np.broadcast_to(n.initial, (batch, *n.size)).astype(np.float64) if value is None else value}
     args = [env[r] for r in n.inputs]
-    if isinstance(n, Neuron):
-        s, m, v, h = _step(n, args[0], state, t, forced if n.spiking else None)
-        return {n.name: s, f"{n.name}.m": m, f"{n.name}.v": v, f"{n.name}.threshold": h}
-    if isinstance(n, NeuronProgram):
-        return float_ports(n, float_step(n, args, state, t, forced if n.spiking else None), args[0].shape)
+    if isinstance(n, (Neuron, NeuronProgram)):
+        return _advance(n, args, state, t, forced)
     return {n.name: evaluate_stateless(n, args, t)}
 
 
@@ -170,4 +269,4 @@ def reset(n: Neuron, m: Array, s: Array, h: Array, w: Array, t: int) -> Array:
     return m if n.reset is Reset.KEEP else np.zeros_like(m)
 
 
-__all__ = ["average", "evaluate_stateless", "fire", "interpret", "node_of", "port_of", "reset"]
+__all__ = ["average", "evaluate_stateless", "fire", "interpret", "node_of", "port_of", "reset", "walk"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snncompile.ir.graph import Array, Graph, Op, fresh_name, node_of, port_of, toposort
-from snncompile.ir.interpret import interpret
+from snncompile.ir.interpret import walk
 from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Neuron, Reset
 from snncompile.ir.population import FLOAT_POPULATIONS
@@ -49,9 +49,12 @@ class Evidence:
         """Run a graph freely: the reference for all that follow."""
         total = graph.steps if steps is None else steps
         refs = _watched(graph)
-        values = interpret(graph, probe, record=refs, steps=total)
-        heard = {ref: _packed(graph, ref, values[ref]) for ref in refs}
-        return cls(graph, probe, total, heard, {**heard, **{_output(k): values[k] for k in graph.outputs}})
+        values: dict[str, Array] = {}
+        for found in walk(graph, probe, {*refs, *graph.outputs.values()}, steps=total):
+            values |= {ref: _packed(graph, ref, value) for ref, value in found.items()}
+        heard = {ref: values[ref] for ref in refs}
+        outputs = {_output(label): values[ref] for label, ref in graph.outputs.items()}
+        return cls(graph, probe, total, heard, {**heard, **outputs})
 
     def after(self, graph: Graph) -> tuple[Evidence, Difference]:
         """The evidence of the graph that a pass made of this one, and what differs."""
@@ -76,25 +79,17 @@ class Evidence:
         return dirty
 
     def _execute(self, graph: Graph, dirty: set[str]) -> dict[str, Array]:
-        """Values of the dirty populations and outputs: one after the other, each from what it hears."""
-        fresh: dict[str, Array] = {}
-        heard = dict(self.heard)
-        watched = _watched(graph)
-        for n in graph.of(*FLOAT_POPULATIONS):
-            if n.name in dirty:
-                refs = {ref: ref for ref in watched if node_of(ref) == n.name}
-                found = self._segment(graph, refs, heard)
-                fresh.update(found)
-                heard = {**found, **heard}
-        for label, ref in graph.outputs.items():
-            if ref in fresh:
-                fresh[_output(label)] = fresh[ref].astype(np.float64, copy=False)
-            elif node_of(ref) in dirty or self.graph.outputs.get(label) != ref:
-                fresh.update(self._segment(graph, {_output(label): ref}, heard))
-        return fresh
+        """Values of the dirty populations and outputs, each from what it hears."""
+        wanted = {ref: ref for ref in _watched(graph) if node_of(ref) in dirty}
+        wanted |= {
+            _output(label): ref
+            for label, ref in graph.outputs.items()
+            if node_of(ref) in dirty or self.graph.outputs.get(label) != ref
+        }  # fmt: skip
+        return self._segment(graph, wanted) if wanted else {}
 
-    def _segment(self, graph: Graph, outputs: Mapping[str, str], heard: Mapping[str, Array]) -> dict[str, Array]:
-        """Execute only what these references need, with inputs that repeat what was heard in place of other populations."""
+    def _segment(self, graph: Graph, outputs: Mapping[str, str]) -> dict[str, Array]:
+        """Execute only what these references need, with inputs that repeat what was heard in place of populations."""
         taken: dict[str, object] = dict(graph.by_name)
         nodes: dict[str, Op] = {}
         stand_ins: dict[str, str] = {}
@@ -106,16 +101,19 @@ class Evidence:
             if op.name in nodes:
                 continue
             for ref in op.inputs:
-                if ref not in heard:
+                if ref not in self.heard:
                     waiting.append(node_of(ref))
                 elif ref not in stand_ins:
                     name = fresh_name(taken, f"heard_{node_of(ref)}_{port_of(ref)}")
                     taken[name] = stand_ins[ref] = name
                     sources.append(Input(name=name, size=graph.shape(ref)))
-                    data[name] = heard[ref]
+                    data[name] = self.heard[ref]
             nodes[op.name] = replace(op, inputs=tuple(stand_ins.get(r, r) for r in op.inputs))
         fed = replace(graph, nodes=toposort([*sources, *nodes.values()]), outputs=dict(outputs))
-        return {ref: _packed(graph, ref, value) for ref, value in interpret(fed, data, steps=self.steps).items()}
+        found: dict[str, Array] = {}
+        for values in walk(fed, data, set(outputs.values()), steps=self.steps):
+            found |= {ref: _packed(graph, ref, value) for ref, value in values.items()}
+        return {key: found[ref] for key, ref in outputs.items()}
 
     def _difference(self, graph: Graph, fresh: Mapping[str, Array]) -> Difference:
         worst, where, spikes, output = 0.0, None, 0, 0.0
@@ -155,7 +153,7 @@ def relative(after: Array, before: Array, valid: Array | None = None) -> float:
     if after.shape != before.shape:
         return float("inf")
     scale = float(np.abs(before).max(initial=0.0))
-    apart = np.abs(after - before)
+    apart = np.abs(np.subtract(after, before, dtype=np.float64))
     error = float((apart if valid is None else apart[valid]).max(initial=0.0))
     return error / scale if scale > 0 else error
 

@@ -195,7 +195,8 @@ class Sides:
 
         self.progress.phase("running PyTorch")
         recorded = observe(captured, {captured.inputs[0]: source.data.first(self.samples).x}, with_outputs=True)
-        return Side(label=label, graph=captured.graph, recorded=recorded, tolerance=TORCH)
+        real = {ref: np.asarray(value, dtype=np.float64) for ref, value in recorded.items()}
+        return Side(label=label, graph=captured.graph, recorded=real, tolerance=TORCH)
 
     def _execute(self, stage: str, program: Program, x: Array) -> Mapping[str, Array]:
         payloads = input_values(program.graph, {program.graph.of(IntInput)[0].name: x})
