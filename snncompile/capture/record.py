@@ -213,12 +213,13 @@ def _no_function(*_: object) -> None:
 
 
 def _location(frame: FrameType | None) -> Location | None:
-    """The user's line that led here, no farther out than where the recorder called the network."""
+    """The user's line that led here, no farther out than where the recorder called the network: in a module's ``forward``, if there is
+    one, for what a helper computes means something only where it is called."""
     frames = []
     while frame is not None and frame.f_code is not Session.raw.__code__:
         frames.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
         frame = frame.f_back
-    return innermost(frames[::-1])
+    return innermost([f for f in frames[::-1] if f[2] == "forward"]) or innermost(frames[::-1])
 
 
 def _explain(e: Exception) -> CompileError:

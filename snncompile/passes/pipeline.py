@@ -15,6 +15,7 @@ from snncompile.passes.lower import LowerNeurons
 from snncompile.passes.max_pool import LowerMaxPool
 from snncompile.passes.move_delays import MoveDelays
 from snncompile.passes.prune import Prune
+from snncompile.passes.share_sums import ShareSums
 from snncompile.passes.simplify import Simplify
 from snncompile.passes.split_concat import SplitConcat
 
@@ -25,7 +26,7 @@ FOLDS: tuple[Pass, ...] = (
 )  # fmt: skip
 
 DEFAULT: Pipeline = (
-    Prune(), LowerMaxPool(), BreakLinearLoops(), FuseFilters(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), FOLDS, InsertRelays(),
-    FOLDS, InsertRelays(), LowerNeurons(), Prune(),
+    Prune(), LowerMaxPool(), BreakLinearLoops(), FuseFilters(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), ShareSums(), FOLDS,
+    InsertRelays(), FOLDS, InsertRelays(), LowerNeurons(), Prune(),
 )  # fmt: skip
 """What ``run_passes`` runs: a tuple inside the tuple is repeated until none of its passes changes anything."""

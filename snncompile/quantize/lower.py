@@ -169,9 +169,11 @@ def _room(job: Job, base: _Attempt) -> int:
 def _coarser(plan: _Plan) -> _Attempt | None:
     """The attempt whose weight LSB is coarser by the smallest power of two that fits; None if the weights would lose too much.
 
-    Only for what hears graded payloads: their resolution was chosen here, and so is the weights' behind it.
+    Only for what hears graded payloads of a population, whose resolution was chosen here, as is the weights' behind it; or graded
+    payloads beside other ports, whose grids were chosen for each other.
     """
-    if not any(isinstance(p.port.source, Neuron) and p.payload.high > 1 for p in plan.job.ports):
+    graded = [p for p in plan.job.ports if p.payload.high > 1]
+    if not any(isinstance(p.port.source, Neuron) or len(plan.job.ports) > 1 for p in graded):
         return None
     for coarse in range(1, plan.width + 8):
         candidate = replace(plan, measured=coarsened(plan.measured, coarse), coarse=coarse)

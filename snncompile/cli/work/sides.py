@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from snncompile import files, pipeline
 from snncompile.backends.bundle import is_bundle, read_bundle
 from snncompile.cli.data import Data, load_data

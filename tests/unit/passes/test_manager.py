@@ -129,13 +129,13 @@ def test_only_populations_behind_a_change_are_executed_again(monkeypatch):
     from snncompile.passes import evidence
 
     seen: list[list[str]] = []
-    original = evidence.interpret
+    original = evidence.walk
 
     def spy(graph, *args, **kwargs):
         seen.append([n.name for n in graph.of(Neuron)])
         return original(graph, *args, **kwargs)
 
-    monkeypatch.setattr(evidence, "interpret", spy)
+    monkeypatch.setattr(evidence, "walk", spy)
     run_passes(two_layers(), probe=PROBE, pipeline=(Scale("fc2", 1.0),))
     assert seen == [["a", "b"], ["b"]], "the free run, then b alone"
 
