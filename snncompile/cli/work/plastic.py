@@ -12,6 +12,7 @@ import numpy as np
 from snncompile.backends.bundle import Bundle
 from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
+from snncompile.cli.work.verifying import warn_clipped
 from snncompile.ir import reference
 from snncompile.ir.graph import Array, Graph
 from snncompile.learning import attach
@@ -22,6 +23,7 @@ from snncompile.learning.program import LearningProgram, no_labels, no_teacher, 
 from snncompile.pipeline import Compiled
 from snncompile.verify import default_input
 from snncompile.verify.dynamics import input_values
+from snncompile.verify.saturation import clipped_inputs
 
 if TYPE_CHECKING:
     from snncompile.online.chain import Stage
@@ -121,7 +123,9 @@ def seen(graph: Graph, program: LearningProgram, data: Data, progress: Progress,
     if data.y is None:
         raise no_labels(data.source)
     activity = teachers(program, graph, data) if teaching else {}
-    payloads = input_values(graph, default_input(graph, data.x))
+    x = default_input(graph, data.x)
+    warn_clipped(clipped_inputs(graph, x))
+    payloads = input_values(graph, x)
     parts = []
     for start in range(0, len(data), BATCH):
         chunk = {k: v[start : start + BATCH] for k, v in payloads.items()}

@@ -143,3 +143,14 @@ def test_a_local_rule_needs_its_teacher(folder):
         status, _, err = snn("learn", folder / "local.snn", "--data", folder / data, "-o", folder / "never.snn")
         assert status == 1
         assert "SNN815" in err
+
+
+def test_values_of_a_stream_outside_the_range_are_warned_of(folder, tmp_path):
+    with np.load(folder / "stream.npz") as stream:
+        x, y = stream["x"].astype(float), stream["y"]
+    x[3, 1] = 999
+    np.savez(tmp_path / "beyond.npz", x=x, y=y)
+    status, _, err = snn("verify", folder / "learner.snn", "--learning", "--data", tmp_path / "beyond.npz", "--no-lava", "--json")
+    assert status == 0, err
+    taught = x.size * 3 // 4  # the rest is held out
+    assert f"1 of {taught} values of 'x' lie outside its range 0..255 and were clipped" in " ".join(err.split())
