@@ -12,7 +12,7 @@ from itertools import count, islice
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from random_programs import batches, make, programs, together
+from side_by_side import batches, make, programs, together
 from strategies import graphs
 
 from snncompile.ir.integer import IntNeuron
