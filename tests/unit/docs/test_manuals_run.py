@@ -88,7 +88,7 @@ def test_the_readmes_commands_for_ones_own_network_run(tmp_path, monkeypatch, ca
     finally:
         for name in [n for n in sys.modules if n == "package" or n.startswith("package.")]:
             del sys.modules[name]
-    assert "PopulationReport" in capsys.readouterr().out
+    assert "fc2_readout: 3 neurons" in capsys.readouterr().out
 
 
 @pytest.mark.slow
