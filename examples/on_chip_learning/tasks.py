@@ -12,6 +12,7 @@ import torch
 from snncompile.online.data import load_mnist
 from snncompile.online.speech import FILE, STEPS, TEST_INDEX, encode_speech
 
+SPEAKERS = 6
 TASKS = ("digits", "rotated", "noisy", "fashion", "speaker")
 
 
@@ -53,17 +54,22 @@ def spoken(file: Path) -> tuple[np.ndarray, ...]:
         return np.stack([encode_speech(c) for c in cuts]), f["digit"], f["speaker"], f["index"]
 
 
-def find_task(name: str, data: Path) -> Task:
-    """``data`` holds mnist/, fashion-mnist/ and fsdd/."""
+def find_task(name: str, data: Path, *, speaker: int = SPEAKERS - 1, old_share: float = 0.0) -> Task:
+    """``data`` holds mnist/, fashion-mnist/ and fsdd/.
+
+    speaker  who was left out, 0..5, of the spoken digits       old_share  samples of the classes 0 to 4 in the stream, per new one
+    """
     mnist = data / "mnist"
     if name == "digits":
         tests = {"digits 5 to 9": images(mnist, "test", lambda y: y >= 5), "digits 0 to 4": images(mnist, "test", lambda y: y < 5)}
-        old = images(mnist, "train", lambda y: y < 5)
-        return Task(images(mnist, "train", lambda y: y >= 5), old, tests, 6, {}, 255)
+        new, old = images(mnist, "train", lambda y: y >= 5), images(mnist, "train", lambda y: y < 5)
+        extra = np.random.default_rng(0).permutation(len(old[0]))[: round(old_share * len(new[0]))]
+        stream = (np.concatenate([new[0], old[0][extra]]), np.concatenate([new[1], old[1][extra]]))
+        return Task(stream, old, tests, 6, {}, 255)
     if name == "speaker":
-        x, y, speaker, index = spoken(data / "fsdd" / FILE)
-        new, test = speaker == sorted(set(speaker.tolist()))[-1], index < TEST_INDEX
-        shape = {"channels": x.shape[2], "height": x.shape[3], "width": x.shape[4], "scale": 1.0}
+        x, y, speakers, index = spoken(data / "fsdd" / FILE)
+        new, test = speakers == speaker, index < TEST_INDEX
+        shape = {"channels": x.shape[2], "height": x.shape[3], "width": x.shape[4], "scale": 1.0, "quiet": 0.0}
         tests = {"new speaker": (x[new & test], y[new & test]), "old speakers": (x[~new & test], y[~new & test])}
         return Task((x[new & ~test], y[new & ~test]), (x[~new & ~test], y[~new & ~test]), tests, STEPS, shape, 1)
     change = {"rotated": lambda x, _: turned(x, 30), "noisy": lambda x, seed: peppered(x, 0.2, seed), "fashion": lambda x, _: x}[name]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from net import make
-from tasks import TASKS, find_task
+from tasks import SPEAKERS, TASKS, find_task
 
 from snncompile.online.data import random_shift
 from snncompile.online.rule import direct_coding, summed_logits, train_batch
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--task", choices=TASKS, default="digits", help="rotated, noisy and fashion start from the same network")
+    parser.add_argument("--speaker", type=int, choices=range(SPEAKERS), default=SPEAKERS - 1, help="speaker: who is left out")
     parser.add_argument("--samples", type=int, help="train on the first so many only")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--lr", type=float, default=0.002)
@@ -46,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
-    task = find_task(args.task, args.data)
+    task = find_task(args.task, args.data, speaker=args.speaker)
     x, y = (a[: args.samples] for a in task.before)
     name, (test_x, test_y) = list(task.tests.items())[-1]
     net = make(**task.shape)
