@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--lava", type=int, default=0, help="so many samples also on Lava")
     parser.add_argument("--seed", type=int, default=0, help="order of the stream")
     parser.add_argument("--out", type=Path, help="folder for TASK.json and TASK.svg")
+    parser.add_argument("--cache", type=Path, help="folder that keeps what the frozen layers send")
     parser.add_argument("--name", help="in the place of TASK")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -52,8 +53,8 @@ def main() -> None:
     order = np.random.default_rng(args.seed).permutation(len(task.stream[0]))[: args.samples]
     x, y = task.stream[0][order], task.stream[1][order]
     chip = Chip.load(args.model, task, LearnOptions(layer="readout", rule=args.rule, rate=args.rate))
-    taught = chip.seen(x)
-    tests = {name: (chip.seen(xt), yt) for name, (xt, yt) in task.tests.items()}
+    taught = chip.seen(x, args.cache)
+    tests = {name: (chip.seen(xt, args.cache), yt) for name, (xt, yt) in task.tests.items()}
     tested = sum(len(yt) for _, yt in tests.values())
     say(f"frozen layers: {len(x)} samples of the stream, {tested} to test on, {taught.mean():.3f} spikes a neuron and step")
     for rate in args.rates or ():
