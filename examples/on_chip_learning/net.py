@@ -44,7 +44,8 @@ class Learner(ResettableNetwork):
 
 
 def make(
-    channels: int = 1, height: int = 28, width: int = 28, features: int = 128, classes: int = 10, scale: float = 1 / 255, quiet: float = -2.0
+    channels: int = 1, height: int = 28, width: int = 28, features: int = 128, classes: int = 10, scale: float = 1 / 255,
+    quiet: float = -2.0,
 ) -> Learner:  # fmt: skip
     """The network as the command line makes it: ``--arch net.py:make``."""
     return Learner(channels, (height, width), features, classes, scale, quiet)

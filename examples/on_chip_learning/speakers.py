@@ -44,7 +44,8 @@ def main() -> None:
             both = compare(seeded, taught[order], task.stream[1][order])
             update = both.update()
             row: dict[str, object] = {
-                "speaker": speaker, "order": seed, "correlation": update["correlation"], "slope": update["slope"], "headroom": both.headroom,
+                "speaker": speaker, "order": seed, "correlation": update["correlation"], "slope": update["slope"],
+                "headroom": round(both.headroom, 4),
             }  # fmt: skip
             for name, test in tests.items():
                 (ours, floated), (before, _) = both.accuracies(test, -1), both.accuracies(test, 0)

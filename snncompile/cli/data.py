@@ -142,8 +142,8 @@ def _labels(path: Path, y: Array, count: int) -> Array:
     if y.size != count or y.ndim > 2:
         raise wrong(f"have shape {list(y.shape)}, x has {count} samples", "give one class number per sample")
     whole = y.reshape(count)
-    if not np.all(np.isfinite(whole)) or np.any(whole != np.rint(whole)) or whole.min() < 0:
-        raise wrong("are not all class numbers 0, 1, 2...")
+    if not np.all(np.isfinite(whole)) or np.any(whole != np.rint(whole)) or whole.min() < -1 or whole.max() >= 2**31:
+        raise wrong("are not all class numbers 0, 1, 2..., or -1 for none")
     return whole.astype(np.int64)
 
 

@@ -32,6 +32,8 @@ from snncompile.quantize import QuantResult
 from snncompile.target import Target
 
 LEVEL_BITS = 6
+LONGEST_REST = 4096
+"""Idle model steps between two samples: beyond, a chip would rest nearly all the time."""
 SEEDS = 16
 """Seeds of one layer: the engine takes four in a row for its traces, the populations one each."""
 
@@ -143,6 +145,12 @@ def make_plastic(result: QuantResult, float_graph: Graph, captured: Graph, targe
         error = _error(options, fine or 1, 1, lowered, target, fine=fine, warm=warm if method.local else None)
     leaks = [x.leak for x in layers if x.leak > 0]
     rest = max([0, *(math.ceil(math.log(options.carry) / math.log(leak)) - 1 for leak in leaks)])
+    if rest > LONGEST_REST:
+        raise fail(
+            "SNN811", f"a trace that decays by {max(leaks):.9g} a step takes {rest} idle model steps to fade between samples",
+            loc=readout.loc, notes=(f"at most {LONGEST_REST} are scheduled",),
+            help="choose a faster trace, --trace-leak 0.9, or a rule without one, --rule sltt",
+        )  # fmt: skip
     program = LearningProgram(
         method=method.name, source=made[0].link.source.name, readout=readout.name, layers=tuple(layers), error=error, rate=options.rate,
         rest=rest, equation=method.equation_of(hidden=bool(len(layers) > 1 or layers[0].modulator)), exact=method.exact_of(bool(back)),

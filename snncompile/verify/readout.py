@@ -25,8 +25,10 @@ def decide(outputs: Array, readout: Readout) -> Array:
 
 
 def accuracy(decisions: Array, y: Array | None) -> float | None:
-    """Share of right decisions, None without labels."""
-    return None if y is None else float(np.mean(decisions == y))
+    """Share of right decisions among samples that have a label (0 or more), None without any."""
+    if y is None or not np.any(y >= 0):
+        return None
+    return float(np.mean(decisions[y >= 0] == y[y >= 0]))
 
 
 def agreement(a: Array, b: Array, readout: Readout) -> float:

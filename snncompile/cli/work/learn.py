@@ -27,6 +27,9 @@ from snncompile.report.words import count, percent
 from snncompile.target import Target, load_target
 from snncompile.verify.readout import accuracy, decide
 
+CLIPPED = 0.01
+"""Share of weights at the limit of their range from which on it is said."""
+
 
 def learn_bundle(*, bundle: Path, data: Path, output: Path, backend: str, timeout: float, as_json: bool, quiet: bool) -> int:
     """Run the command; the exit status."""
@@ -51,10 +54,12 @@ def learn_bundle(*, bundle: Path, data: Path, output: Path, backend: str, timeou
             draft.publish()
     moved = sum(int(np.count_nonzero(w[-1] != w[0])) for w in weights)
     synapses = sum(int(w[-1].size) for w in weights)
+    top = 2 ** Widths.of(target).weight - 1
+    stuck = sum(int(np.count_nonzero(np.abs(w[-1].astype(np.int64)) >= top)) for w in weights)
     right = accuracy(decide(outputs, source.manifest["readout"]), taught.labels)
     outcome = {
         "ok": True, "bundle": str(output), "samples": len(samples), "backend": backend, "synapses": synapses,
-        "synapses_changed": moved, "odd_weights_rounded": rounded, "accuracy_while_learning": right,
+        "synapses_changed": moved, "odd_weights_rounded": rounded, "weights_at_their_limit": stuck, "accuracy_while_learning": right,
         "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
     if as_json:
@@ -62,9 +67,11 @@ def learn_bundle(*, bundle: Path, data: Path, output: Path, backend: str, timeou
     else:
         put(facts([
             ("learned", f"{count(moved)} of {count(synapses)} synapses changed over {count(len(samples))} samples, on {backend}"),
-            ("accuracy", f"{percent(right or 0.0)} of the samples were right when they came"),
+            ("accuracy", "no sample has a label" if right is None else f"{percent(right)} of the samples were right when they came"),
             ("saved", f"{output}; {count(rounded)} weights were odd and lost their lowest bit, which only learning sets"),
         ]))  # fmt: skip
+    if stuck > CLIPPED * synapses:
+        show.warn(f"{count(stuck)} of {count(synapses)} weights ended at the limit of their range: export with a larger --headroom")
     return 0
 
 

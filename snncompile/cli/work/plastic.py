@@ -32,7 +32,7 @@ TEACHER = "teacher."
 """What the names of a teacher's activities in an .npz begin with; the layer's name follows."""
 BATCH = 32
 HELD_OUT = 4
-TRIAL, SPARE = 512, 1.25
+TRIAL, SPARE = 4096, 1.25
 
 
 def make_plastic(
@@ -40,8 +40,8 @@ def make_plastic(
 ) -> tuple[Compiled, LearningProgram]:
     """The compiled network with layers that learn.
 
-    Without a ``headroom``, the float rule is run on labelled data (at most 512 samples), and the largest weight that it reaches in a layer,
-    and a quarter more, is what the layer's chip weights can hold; without such data it is ``LearnOptions``' default.
+    Without a ``headroom``, the float rule is run on labelled data (at most 4,096 samples), and the largest weight that it reaches in a
+    layer, and a quarter more, is what the layer's chip weights can hold; without such data it is ``LearnOptions``' default.
     """
     if headroom is not None:
         options = replace(options, headroom=headroom)
@@ -51,8 +51,8 @@ def make_plastic(
         program, graph = made.program, made.result.graph
         taught = seen(graph, program, data.first(TRIAL), progress)
         reached = float_weights(program, graph, taught, keep=(0, len(taught.labels)))
-        room = {
-            x.population: max(1.0, SPARE * float(np.abs(w[-1]).max() / max(np.abs(w[0]).max(), 1e-30)))
+        room = {  # of a layer whose weights are all 0, relative to 1
+            x.population: max(1.0, SPARE * float(np.abs(w[-1]).max() / (np.abs(w[0]).max() or 1.0)))
             for x, w in zip(program.layers, reached, strict=True)
         }
         made = _made(compiled, replace(options, headroom=room))

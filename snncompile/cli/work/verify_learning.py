@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from snncompile import files
 from snncompile.backends.bundle import Bundle, read_bundle
 from snncompile.cli import show
@@ -14,7 +16,7 @@ from snncompile.cli.work.plastic import Features, features, float_weights, learn
 from snncompile.cli.work.request import bundle_data
 from snncompile.errors import Diagnostic
 from snncompile.ir.graph import Array
-from snncompile.learning.program import LearningProgram
+from snncompile.learning.program import LearningProgram, no_labels
 from snncompile.learning.stream import Learned, kept, learn
 from snncompile.learning.widths import Widths
 from snncompile.report.learning import print_learning
@@ -52,6 +54,8 @@ def verify_learning(request: Request) -> int:
         given = bundle_data(bundle, request.data)
         stream, held = split(given) if request.test is None else (given, bundle_data(bundle, request.test))
         taught, test = features(bundle, stream, progress), features(bundle, held, progress, teaching=False)
+        if not np.any(test.labels >= 0):
+            raise no_labels(held.source)
         count = request.samples or min(len(taught.labels), affordable(bundle, program, request.timeout))
         at = claims.checkpoints(len(taught.labels))
         ours = _learn(bundle, program, taught, {*at, *kept(program, bundle.graph, count)}, progress)

@@ -154,3 +154,55 @@ def test_values_of_a_stream_outside_the_range_are_warned_of(folder, tmp_path):
     assert status == 0, err
     taught = x.size * 3 // 4  # the rest is held out
     assert f"1 of {taught} values of 'x' lie outside its range 0..255 and were clipped" in " ".join(err.split())
+
+
+def test_a_sample_labelled_minus_one_is_seen_and_not_learned_from(folder):
+    with np.load(folder / "stream.npz") as stream:
+        x, y = stream["x"], stream["y"]
+    np.savez(folder / "none.npz", x=x, y=np.full(len(y), -1))
+    np.savez(folder / "half.npz", x=x, y=np.where(np.arange(len(y)) % 2, y, -1))
+    status, out, err = snn("learn", folder / "learner.snn", "--data", folder / "none.npz", "-o", folder / "same.snn", "--json")
+    assert status == 0, err
+    assert json.loads(out)["synapses_changed"] == 0
+    assert json.loads(out)["accuracy_while_learning"] is None
+    status, out, err = snn("verify", folder / "learner.snn", "--learning", "--data", folder / "half.npz", "--no-lava", "--json")
+    assert status == 0, err
+    found = json.loads(out)["learning"]
+    assert found["update_correlation"] > 0.9
+    assert found["accuracy_on_chip"] > 0.5  # of the labelled half
+    status, _, err = snn("verify", folder / "learner.snn", "--learning", "--data", folder / "none.npz", "--no-lava")
+    assert status == 1
+    assert "SNN813" in err  # no accuracy without a label
+    np.savez(folder / "minus_two.npz", x=x, y=y - 2)
+    status, _, err = snn("learn", folder / "learner.snn", "--data", folder / "minus_two.npz", "-o", folder / "never.snn")
+    assert status == 1
+    assert "SNN026" in err
+
+
+def test_weights_that_reach_the_limit_of_their_range_are_counted_and_said(folder):
+    options = ("--learn", "out", "--learning-rate", 2, "--headroom", 1, "--no-lava", "--input-range", "0,255,1")
+    status, _, err = snn("export", *NET, *options, "--data", folder / "stream.npz", "-o", folder / "tight.snn")
+    assert status == 0, err
+    status, _, err = snn("learn", folder / "tight.snn", "--data", folder / "stream.npz", "-o", folder / "stuck.snn")
+    assert status == 0, err
+    assert "ended at the limit of their range" in err
+
+
+def test_a_readout_of_zeros_learns_from_nothing(folder):
+    net = ("--arch", f"{Path(__file__).with_name('tiny_learner.py')}:Blank", *NET[2:])
+    options = ("--learn", "out", "--learning-rate", 0.1, "--no-lava", "--input-range", "0,255,1")
+    status, _, err = snn("export", *net, *options, "--data", folder / "stream.npz", "-o", folder / "blank.snn")
+    assert status == 0, err
+    status, out, err = snn("verify", folder / "blank.snn", "--learning", "--data", folder / "stream.npz", "--no-lava", "--json")
+    assert status == 0, err
+    found = json.loads(out)["learning"]
+    assert found["update_correlation"] > 0.9
+    assert found["accuracy_on_chip"] > 0.6
+
+
+def test_a_trace_that_never_fades_is_refused(folder):
+    options = ("--learn", "out", "--trace-leak", 0.999999, "--no-lava", "--input-range", "0,255,1")
+    status, _, err = snn("export", *NET, *options, "-o", folder / "never.snn")
+    assert status == 1
+    assert "SNN811" in err
+    assert "2772587 idle model steps" in err

@@ -32,6 +32,14 @@ class TinyLearner(ResettableNetwork):
         return self.out(self.neuron(self.hidden(x)))
 
 
+class Blank(TinyLearner):
+    """The same with a readout of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.zeros_(self.out.weight)
+
+
 class HardLIF(nn.Module):
     """A neuron that resets to a fixed membrane."""
 
