@@ -19,7 +19,8 @@ def ledger(decisions: Sequence[Decision], passes: Sequence[PassRecord], result: 
     """All lines up to the integer program, in order."""
     lines = [*decisions, *_passes(passes)]
     if result is not None:
-        lines += [*_folded(result.graph), *_inputs(result.graph), *_populations(result)]
+        moved = max((r.membrane_error for r in passes), default=0.0)
+        lines += [*_folded(result.graph, moved), *_inputs(result), *_populations(result)]
         lines += [_line("quantise", "note", note, "", "quantiser") for note in result.notes]
     return lines
 
@@ -81,27 +82,24 @@ def _flat(parts: Sequence[Any]) -> Iterator[Pass]:
         yield from _flat(part) if isinstance(part, tuple) else (part,)
 
 
-def _folded(graph: Graph) -> Iterator[Decision]:
-    """The nodes of the program that stand for several of the network."""
+def _folded(graph: Graph, moved: float) -> Iterator[Decision]:
+    """The nodes of the program that stand for several of the network; no pass moved a membrane by more than ``moved``."""
     for n in graph.nodes:
         if len(n.origin) > 1:
             where = "" if n.loc is None else str(n.loc)
-            yield _line("passes", f"'{n.name}' stands for", ", ".join(n.origin), "folded into one", "passes", where=where)
+            yield _line(
+                "passes", f"'{n.name}' stands for", ", ".join(n.origin), "folded into one", "passes", f"at most {moved:.1e} relative", where
+            )
 
 
-def _inputs(graph: Graph) -> Iterator[Decision]:
-    for n in graph.of(IntInput):
+def _inputs(result: QuantResult) -> Iterator[Decision]:
+    for n in result.graph.of(IntInput):
         lsb = sorted({float(v) for v in n.lsb.flat})
         shown = f"{lsb[0]:g}" if len(lsb) == 1 else f"{lsb[0]:g} to {lsb[-1]:g}"
-        why = "an input is sent as whole numbers"
-        yield _line(
-            "quantise",
-            f"input '{n.name}'",
-            f"steps of {shown}, payloads {n.low} to {n.high}",
-            why,
-            "quantiser",
-            f"at most {lsb[-1] / 2:g} off",
-        )
+        declared = any(note.startswith(f"input '{n.name}'") and "as declared" in note for note in result.notes)
+        effect = "0 off: its values are declared to be these" if declared else f"at most {lsb[-1] / 2:g} off"
+        value, why = f"steps of {shown}, payloads {n.low} to {n.high}", "an input is sent as whole numbers"
+        yield _line("quantise", f"input '{n.name}'", value, why, "quantiser", effect)
 
 
 def _populations(result: QuantResult) -> Iterator[Decision]:

@@ -56,6 +56,24 @@ def sinabs_network(**iaf):
     return graph, x.reshape(2, STEPS, 2, 8, 8).numpy(), y.reshape(2, STEPS, 5).numpy()
 
 
+@cache
+def sinabs_dense_network(**iaf):
+    """Linear, IAF, Linear, IAF, which other tools can read: (graph, x, spikes)."""
+    import sinabs.layers as sl
+    import sinabs.nir
+
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(6, 8), sl.IAFSqueeze(batch_size=2, **iaf), nn.Linear(8, 5), sl.IAFSqueeze(batch_size=2, **iaf)
+    )  # fmt: skip
+    _louder(net, n0=6, n2=3)
+    x = torch.rand(2 * STEPS, 6)
+    with torch.no_grad():
+        y = net(x)
+        graph = sinabs.nir.to_nir(net, x)
+    return graph, x.reshape(2, STEPS, 6).numpy(), y.reshape(2, STEPS, 5).numpy()
+
+
 def read_by_sinabs(graph, x):
     """What sinabs makes of a graph."""
     import sinabs.nir

@@ -64,6 +64,25 @@ def test_several_spikes_and_a_floor_of_the_membrane_give_sinabs_spikes_and_anoth
     assert np.any(norse != theirs), "one file, another tool, other spikes"
 
 
+def test_one_file_of_sinabs_gives_the_spikes_of_sinabs_and_of_norse_under_their_dialects(tmp_path):
+    """Multi-spike and a floor of the membrane as sinabs ran them; the same file as sinabs and Norse themselves read it."""
+    graph, x, theirs = frameworks.sinabs_dense_network(min_v_mem=-0.5)
+    path = save(graph, tmp_path / "net.nir")
+    settings = {f"{node}.min_v": "-0.5" for node in ("1", "3")}
+    mine = import_nir(path, steps=T, dialect="sinabs", settings=settings).graph
+    first = next(n for n in mine.of(Neuron) if n.origin == ("1",))
+    seen = run(mine, x, [first.name, f"{first.name}.v"])
+    assert seen[first.name].max() > 1
+    assert seen[f"{first.name}.v"].min() == -0.5
+    same(run(mine, x), theirs)
+    answers = [theirs]
+    for dialect, read in (("sinabs-reader", frameworks.read_by_sinabs), ("norse-reader", frameworks.read_by_norse)):
+        answer = run(import_nir(path, steps=T, dialect=dialect).graph, x)
+        same(answer, read(graph, x))
+        assert all(np.any(answer != other) for other in answers), dialect
+        answers.append(answer)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "settings"),
     [
