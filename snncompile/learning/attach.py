@@ -10,7 +10,7 @@ import numpy as np
 
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph, Op
-from snncompile.ir.integer import IntNeuron
+from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Linear
 from snncompile.ir.neuron import Neuron
 from snncompile.learning.chain import Link, find_chain
@@ -43,7 +43,8 @@ class LearnOptions:
     """What to learn and how.
 
     layer     the plastic layer, or several          rule  ottt, sltt, osr, ndot, ltl     rate  eta of plain SGD on the loss averaged over T
-    loss      softmax (cross-entropy) or mse      headroom  how much the largest weight of a layer may grow, or that by layer
+    loss      softmax (cross-entropy) or mse      headroom  how much the largest weight of a layer may grow, or that by
+              population
     leak      decay of the traces per model step; by default that of the presynaptic neurons
     surrogate psi of hidden layers, kind:size; by default the rule's       feedback  random, or transpose: the readout's weights at first
     feedback_scale  root mean square of random feedback; by default that of the readout's weights
@@ -89,6 +90,7 @@ class _Made:
     lsb: float
     step: float
     gain: float
+    share: Array
     leak: float
     unit: float
 
@@ -167,25 +169,28 @@ def _lowered(
     folded, trained = float_graph.by_name[link.synapse.name], float_graph.by_name[link.population.name]
     assert isinstance(folded, Linear)
     assert isinstance(trained, Neuron)
-    gain = _gain(folded, captured)
     headroom = options.headroom if isinstance(options.headroom, float | int) else options.headroom[link.population.name]
     neuron = result.graph.by_name[link.population.name]
     assert isinstance(neuron, IntNeuron)
     hidden = neuron.fire != "none"
+    per_spike = float(link.source.lsb.reshape(-1)[0]) if isinstance(link.source, IntInput) else 1.0
+    weight, gains = folded.weight * per_spike, _gain(folded, captured, hidden=hidden) * per_spike
+    gain = float(np.abs(gains).max())
     unit = _unit(trained, captured) if hidden else 1.0
     lowered = (
-        lower_hidden(result, folded.weight, link.synapse, neuron, trained=trained, headroom=headroom, target=target) if hidden
-        else lower_plastic(result, folded.weight, link.synapse, neuron, headroom=headroom, target=target)
+        lower_hidden(result, weight, link.synapse, neuron, trained=trained, headroom=headroom, target=target) if hidden
+        else lower_plastic(result, weight, link.synapse, neuron, headroom=headroom, target=target)
     )  # fmt: skip
     step = options.rate * gain**2 * unit / result.graph.steps
     if method.local:
         step = options.rate * gain**2 * unit * (2 * options.weight / len(folded.weight) if hidden else 1)
     made = _Made(
         link=link,
-        weight=folded.weight,
+        weight=weight,
         lsb=lowered.lsb,
         step=step,
         gain=gain,
+        share=(gains / gain) ** 2,
         leak=_leak(method, options, float_graph, link.source),
         unit=unit,
     )
@@ -203,6 +208,7 @@ def _layer(x: _Made, scale: Scale, timing: Timing, k: int, seed: int) -> Plastic
     rule = _rule(scale, 1 if x.leak > 0 else timing.schedule.initiation_interval, seed, traced=x.leak > 0)
     return PlasticLayer(
         synapse=x.link.synapse.name, population=x.link.population.name, source=x.link.source.name, rule=rule, step=x.step, gain=x.gain,
+        share=tuple(x.share.tolist()),
         leak=x.leak, lsb=x.lsb, lag=timing.lag[k],
     )  # fmt: skip
 
@@ -223,19 +229,23 @@ def _modulator(
     """The integers of a hidden layer's modulator; ``wanted`` is the update in weight LSBs that the largest error stands for."""
     per_lsb = ENTRIES * x.unit / psi.reach * np.asarray(neuron.v_scale, dtype=np.float64).reshape(-1)
     shift = _shift(float(per_lsb.max()), target.multiplier)
-    table, numbers = psi.table(), tuple(int(v) for v in np.rint(per_lsb * 2.0**shift))
+    table, numbers = psi.table(), _whole(per_lsb, shift)
     if given is None:
         power = _local_shift(warm, steps)
         return Modulator(
             kind="local", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, warm=warm,
-            multiplier=round(wanted / scale.unit * 2**power), shift=power,
+            multiplier=_whole(wanted / scale.unit * x.share, power), shift=power,
         )  # fmt: skip
     per_unit = scale.levels * (wanted / scale.unit) / (fine * PSI_TOP * given.largest(options.loss))
     power = _shift(per_unit, target.multiplier)
     return Modulator(
         kind="feedback", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, feedback=given.rows,
-        multiplier=round(per_unit * 2.0**power), shift=power,
+        multiplier=_whole(per_unit * x.share, power), shift=power,
     )  # fmt: skip
+
+
+def _whole(values: Array, power: int) -> tuple[int, ...]:
+    return tuple(int(v) for v in np.rint(values * 2.0**power))
 
 
 def _local_shift(warm: int, steps: int) -> int:
@@ -283,8 +293,8 @@ def _unit(trained: Neuron, captured: Graph) -> float:
     return float(ratio.reshape(-1)[0])
 
 
-def _gain(folded: Linear, captured: Graph) -> float:
-    """The constant that was folded into the layer's weights."""
+def _gain(folded: Linear, captured: Graph, *, hidden: bool) -> Array:
+    """The constants that were folded into the layer's weights: one for all, or (hidden layers) one a neuron, as a norm has them."""
     before = captured.by_name.get(folded.name)
     if not isinstance(before, Linear) or before.weight.shape != folded.weight.shape:
         raise fail(
@@ -292,15 +302,27 @@ def _gain(folded: Linear, captured: Graph) -> float:
             loc=folded.loc, help="let the layer read the spikes of a population directly",
         )  # fmt: skip
     at = np.abs(before.weight) > 1e-9 * np.abs(before.weight).max(initial=0)
-    ratio = folded.weight[at] / before.weight[at]
-    if not ratio.size:
-        return 1.0
-    if np.ptp(ratio) > 1e-6 * abs(ratio[0]):
+    ratio = np.where(at, folded.weight / np.where(at, before.weight, 1.0), np.nan)
+    rows = ratio[at.any(axis=1)]
+    if not rows.size:
+        return np.ones(1)
+    low, high = np.nanmin(rows, axis=1), np.nanmax(rows, axis=1)
+    if np.any(high - low > 1e-6 * np.abs(high)):
+        worst = int((high - low).argmax())
         raise fail(
-            "SNN811", f"the inputs of '{folded.name}' have gains from {ratio.min():.4g} to {ratio.max():.4g}; one learning rate serves all",
+            "SNN811", f"the inputs of '{folded.name}' have gains from {low[worst]:.4g} to {high[worst]:.4g}; one learning rate serves all",
             loc=folded.loc,
         )  # fmt: skip
-    return float(np.median(ratio))
+    if np.ptp(high) <= 1e-6 * np.abs(high).max():
+        return np.array([float(np.median(high))])
+    if not hidden:
+        raise fail(
+            "SNN811", f"the outputs of '{folded.name}' have gains from {high.min():.4g} to {high.max():.4g}; one learning rate serves all",
+            loc=folded.loc,
+        )  # fmt: skip
+    gains = np.zeros(len(ratio))
+    gains[at.any(axis=1)] = high
+    return gains
 
 
 def _leak(method: Method, options: LearnOptions, float_graph: Graph, source: Op) -> float:
@@ -308,8 +330,14 @@ def _leak(method: Method, options: LearnOptions, float_graph: Graph, source: Op)
         return 0.0
     if options.leak is not None:
         return options.leak
+    if isinstance(source, IntInput):
+        return 0.0  # the rules keep no trace of an input
     neuron = float_graph.by_name[source.name]
-    assert isinstance(neuron, Neuron)
+    if not isinstance(neuron, Neuron):
+        raise fail(
+            "SNN811", f"'{source.name}' has no leak that a trace could take over", loc=source.loc,
+            help="give the trace's decay: --trace-leak 0.5",
+        )  # fmt: skip
     values: Array = np.asarray(neuron.leak, dtype=np.float64)
     if np.ptp(values) > 1e-9 or not 0 <= float(values.reshape(-1)[0]) < 1:
         raise fail(

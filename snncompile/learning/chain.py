@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Graph, Op
-from snncompile.ir.integer import IntNeuron
+from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Linear
 from snncompile.ir.neuron import Reset
 from snncompile.ir.population import Port, ports
+from snncompile.ir.program import IntProgram
 
 DENSE = "only dense synapses have a learning engine"
 TRACE = "a presynaptic trace counts spikes"
@@ -64,10 +67,11 @@ def links(graph: Graph, wanted: Iterable[str]) -> tuple[Link, ...]:
 
 def _find(graph: Graph, layer: str) -> tuple[Port, IntNeuron]:
     known = []
-    for n in graph.of(IntNeuron):
-        assert isinstance(n, IntNeuron)
+    for n in (*graph.of(IntNeuron), *graph.of(IntProgram)):
         for p in ports(graph, n):
             if layer in (names := {p.synapse.name, n.name, *p.synapse.origin[:1]}) or layer.replace(".", "_") in names:
+                if not isinstance(n, IntNeuron):
+                    raise _refused(layer, f"'{n.name}' is a neuron program", "the float rule must know the neuron's derivative", n.loc)
                 return p, n
             known.append(p.synapse.name)
     raise fail("SNN805", f"the network has no layer '{layer}'", help=f"its layers are: {', '.join(known)}")
@@ -79,10 +83,17 @@ def _check_plastic(layer: str, port: Port, population: IntNeuron) -> None:
         raise _refused(layer, f"it is a {op.kind}, whose weights are shared", DENSE, op.loc)
     if port.gather is not None or port.delays:
         raise _refused(layer, "its input is rearranged or delayed on the way", "the trace must be that of the spikes that arrive", op.loc)
-    if not isinstance(port.source, IntNeuron) or port.source.fire != "step" or port.source.max_spikes != 1:
+    if not _binary(port.source):
         raise _refused(layer, f"'{port.source.name}' does not send binary spikes", TRACE, op.loc)
     if len(population.inputs) != 1:
         raise _refused(layer, f"'{population.name}' reads other layers too", "a plastic population has one synapse", op.loc)
+
+
+def _binary(source: Op) -> bool:
+    """Whether it sends 0 and 1: neurons, or an input of nothing else."""
+    if isinstance(source, IntInput):
+        return source.low == 0 and source.high == 1 and not np.any(source.offset) and float(np.ptp(source.lsb)) == 0
+    return isinstance(source, IntNeuron | IntProgram) and source.fire == "step" and source.max_spikes == 1
 
 
 def _check_hidden(n: IntNeuron, layer: str) -> None:

@@ -42,7 +42,7 @@ def _neuron(n: IntNeuron, lsb: Array) -> dict[str, Any]:
 
 def _rule(layer: PlasticLayer) -> dict[str, Any]:
     """Update per unit of modulator and trace, trace, surrogate, feedback, first step that learns."""
-    found: dict[str, Any] = {"step": layer.step, "trace": layer.leak}
+    found: dict[str, Any] = {"step": layer.step, "share": np.array(layer.share), "trace": layer.leak}
     m = layer.modulator
     if layer.psi is not None and m is not None:
         feedback = np.array(m.feedback, dtype=np.float64) * layer.feedback_lsb if m.kind == "feedback" else None

@@ -33,7 +33,7 @@ def lower_hidden(
 
     The membrane LSB is 2 lsb / 2**F with the largest F that the bounds allow; where all neurons share a threshold, lsb is enlarged a
     little, so that the threshold is a whole number.
-    weight    the float weights, (post, pre)         headroom  by how much the largest weight may grow before it is clipped
+    weight    the float weights, (post, pre)         headroom  as in ``lower_plastic``
     Errors    SNN809 the layer could overflow whatever its scale
     """
     shape, steps = result.graph.shape(neuron.name), result.graph.steps

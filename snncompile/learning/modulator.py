@@ -30,7 +30,7 @@ class Modulator:
     """Integers of a modulator population.
 
     kind      "feedback" or "local"         levels  k runs over -levels..levels
-    psi       the table                     psi_multiplier  one number, or one a neuron        psi_shift
+    psi       the table                     psi_multiplier, multiplier  one number, or one a neuron
     feedback  B, rows of weights (neuron, class) of the feedback synapse; empty for "local"
     multiplier, shift   multiplier / 2**shift: levels per unit of M * p (feedback), or what makes up for whole levels (local)
     warm      local: the first model step that learns
@@ -43,7 +43,7 @@ class Modulator:
     psi_multiplier: tuple[int, ...]
     psi_shift: int
     feedback: tuple[tuple[int, ...], ...] = ()
-    multiplier: int = 0
+    multiplier: tuple[int, ...] = (0,)
     shift: int = 0
     warm: int = 0
     delay: int = 0
@@ -59,7 +59,8 @@ class Modulator:
         return cls(
             kind=str(row["kind"]), levels=int(row["levels"]), psi=tuple(int(v) for v in row["psi"]),
             psi_multiplier=tuple(int(v) for v in row["psi_multiplier"]), psi_shift=int(row["psi_shift"]),
-            feedback=tuple(tuple(int(v) for v in r) for r in row["feedback"]), multiplier=int(row["multiplier"]), shift=int(row["shift"]),
+            feedback=tuple(tuple(int(v) for v in r) for r in row["feedback"]),
+            multiplier=tuple(int(v) for v in row["multiplier"]), shift=int(row["shift"]),
             warm=int(row["warm"]), delay=int(row["delay"]), seed=int(row["seed"]),
         )  # fmt: skip
 
@@ -72,6 +73,7 @@ class ModulatorState:
         self._dither = Dither(modulator.seed, neurons)
         self._table = np.array([*modulator.psi, 0], dtype=np.int64)
         self._scale = np.array(modulator.psi_multiplier, dtype=np.int64)
+        self._gain = np.array(modulator.multiplier, dtype=np.int64)
         self._feedback = np.array(modulator.feedback, dtype=np.int64)
         self._psi: Ints = np.zeros(neurons, dtype=np.int64)
         self._fired: Ints = np.zeros(neurons, dtype=np.int64)
@@ -85,7 +87,7 @@ class ModulatorState:
     def back(self, graded: Ints) -> Ints:
         """k of the step that was heard last, for the readout's graded error (classes,)."""
         p, r = self.modulator, self._dither.draw()
-        product = (self._feedback @ graded) * self._psi * p.multiplier
+        product = (self._feedback @ graded) * self._psi * self._gain
         return self._clipped((product + (r << p.shift >> DITHER_BITS)) >> p.shift)
 
     def local(self, t: int, activity: Ints | None) -> Ints:
@@ -93,7 +95,7 @@ class ModulatorState:
         p, r = self.modulator, self._dither.draw()
         if activity is None or t < p.warm:
             return np.zeros_like(self._psi)
-        error = (ACTIVITY_TOP * self._fired - activity * (t + 1)) * self._psi * (p.levels * (p.warm + 1) * p.multiplier)
+        error = (ACTIVITY_TOP * self._fired - activity * (t + 1)) * self._psi * (p.levels * (p.warm + 1) * self._gain)
         unit = ACTIVITY_TOP * PSI_TOP * (t + 1) ** 2 << p.shift
         return self._clipped(((error << DITHER_BITS) + r * unit) // (unit << DITHER_BITS))
 

@@ -26,8 +26,9 @@ class PlasticLayer:
 
     synapse     the plastic linear node; its chip weights are twice the graph's (a bit finer), its exponent one less
     population  the neurons that it feeds        source  the population whose spikes it receives
-    step        float update of the folded layer per unit of modulator and trace of bare spikes:  dW = -step * modulator_i * a_j
-    gain        folded weights are so many times the trained layer's       leak  decay of the trace per model step, 0 without a trace
+    step        float update of the folded layer per unit of modulator and trace of bare spikes:  dW = -step * share_i * modulator_i * a_j
+    gain        folded weights are so many times the trained layer's; the largest where a folded norm has one a neuron (``share`` gain**2 of
+                it, one entry where all are equal)       leak  decay of the trace per model step, 0 without a trace
     lsb         value of one chip weight LSB in the folded layer            lag   hardware steps from a spike to its third factor
     psi, unit   hidden layers: the surrogate, and what a membrane of the folded layer is multiplied by to be the trained one's
     modulator   the population that sends the third factor; None for the readout, to which the error population sends it
@@ -45,6 +46,7 @@ class PlasticLayer:
     lag: int
     psi: Psi | None = None
     unit: float = 1.0
+    share: tuple[float, ...] = (1.0,)
     modulator: Modulator | None = None
     feedback_lsb: float = 0.0
     feedback_seed: int | None = None
@@ -72,7 +74,8 @@ class PlasticLayer:
         """Plain data."""
         rule = asdict(self.rule) | {f"{k}_lava": self.rule.lava(k) for k in SYNAPTIC.values()}
         return {
-            **{k: getattr(self, k) for k in _LAYER_PLAIN}, "rule": rule, "psi": None if self.psi is None else str(self.psi),
+            **{k: getattr(self, k) for k in _LAYER_PLAIN}, "share": list(self.share), "rule": rule,
+            "psi": None if self.psi is None else str(self.psi),
             "modulator": None if self.modulator is None else self.modulator.to_json(),
         }  # fmt: skip
 
@@ -81,7 +84,8 @@ class PlasticLayer:
         """Back from ``to_json``."""
         psi, modulator = row["psi"], row["modulator"]
         return cls(
-            **{k: row[k] for k in _LAYER_PLAIN}, rule=_rule(row["rule"]), psi=None if psi is None else parse_psi(psi),
+            **{k: row[k] for k in _LAYER_PLAIN}, share=tuple(float(v) for v in row["share"]), rule=_rule(row["rule"]),
+            psi=None if psi is None else parse_psi(psi),
             modulator=None if modulator is None else Modulator.from_json(modulator),
         )  # fmt: skip
 

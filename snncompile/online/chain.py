@@ -25,8 +25,9 @@ class Stage:
 
         m[t] = leak v[t-1] + W s[t] + bias;   n[t] = 1 if m >= threshold, or m ("none")
         v[t] = m - reset n ("subtract"), reset where n else m ("set"), or m ("none")
-        a[t] = trace a[t-1] + s[t];           W -= step * modulator (outer) a       where ``step`` is not 0
+        a[t] = trace a[t-1] + s[t];           W -= step * share * modulator (outer) a       where ``step`` is not 0
 
+    share      [out] or [1], 1 if not given
     modulator  of the readout: g;  of a hidden layer: M psi(unit (m - threshold)), M = feedback @ g, or W^T of the layer behind times its
                modulator where there is no ``feedback``; ``local``: (r - A) / (t + 1) psi, r the mean of the spikes so far
     """
@@ -39,6 +40,7 @@ class Stage:
     reset: Array
     start: Array
     step: float = 0.0
+    share: Array | None = None
     trace: float = 0.0
     surrogate: tuple[str, float] = ("sigmoid", 4.0)
     unit: float = 1.0
@@ -126,7 +128,7 @@ def _update(nets: Sequence[_Layer], g: Tensor, t: int, activity: Sequence[Tensor
         modulators.insert(0, error * net.psi())
     for net, m in zip(nets[first:], modulators, strict=True):
         if net.stage.step:
-            net.weight -= net.stage.step * torch.outer(m, net.a)
+            net.weight -= net.stage.step * torch.outer(m * net.share, net.a)
 
 
 class _Layer:
@@ -138,6 +140,7 @@ class _Layer:
 
         self.stage, self.weight = stage, tensor(stage.weight).clone()
         self.bias, self.leak, self.threshold, self.reset = (tensor(a) for a in (stage.bias, stage.leak, stage.threshold, stage.reset))
+        self.share = torch.ones(1) if stage.share is None else tensor(stage.share)
         self.start = tensor(stage.start)
         self.feedback = None if transport or stage.feedback is None else tensor(stage.feedback)
         self.surrogate = SURROGATES[stage.surrogate[0]](stage.surrogate[1])

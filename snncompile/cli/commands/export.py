@@ -39,7 +39,9 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
 )
 @click.option("--loss", default="softmax", show_default=True, metavar="NAME", help="Error of the readout: softmax (cross-entropy) or mse.")
 @click.option("--trace-leak", type=float, metavar="L", help="Decay of the presynaptic trace per step. [default: the neurons' leak]")
-@click.option("--headroom", type=float, metavar="H", help="By how much the largest weight may grow. [default: tried on the data, or 1.5]")
+@click.option(
+    "--headroom", metavar="H", help="By how much the largest weight may grow; layer=H,... by layer. [default: tried on the data, or 1.5]"
+)
 @click.option("--surrogate", metavar="KIND:SIZE", help="psi of hidden layers: sigmoid:4, triangle:1... [default: the rule's]")
 @click.option(
     "--feedback", default="random", show_default=True, metavar="NAME", help="To hidden layers: random, or transpose (the readout's)."

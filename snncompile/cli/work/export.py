@@ -58,7 +58,7 @@ class Request(ModelOptions):
     learning_rate: float = 0.01
     loss: str = "softmax"
     trace_leak: float | None = None
-    headroom: float | None = None
+    headroom: str | None = None
     surrogate: str | None = None
     feedback: str = "random"
     feedback_scale: float | None = None

@@ -13,6 +13,7 @@ from snncompile.backends.bundle import Bundle
 from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
 from snncompile.cli.work.verifying import warn_clipped
+from snncompile.errors import fail
 from snncompile.ir import reference
 from snncompile.ir.graph import Array, Graph
 from snncompile.learning import attach
@@ -36,27 +37,47 @@ TRIAL, SPARE = 4096, 1.25
 
 
 def make_plastic(
-    compiled: Compiled, options: attach.LearnOptions, headroom: float | None, data: Data | None, progress: Progress
+    compiled: Compiled, options: attach.LearnOptions, headroom: str | None, data: Data | None, progress: Progress
 ) -> tuple[Compiled, LearningProgram]:
     """The compiled network with layers that learn.
 
-    Without a ``headroom``, the float rule is run on labelled data (at most 4,096 samples), and the largest weight that it reaches in a
-    layer, and a quarter more, is what the layer's chip weights can hold; without such data it is ``LearnOptions``' default.
+    headroom  a number for all layers, or ``layer=number`` with commas between. For layers that it does not name, the float rule is run on
+              labelled data (at most 4,096 samples), and the largest weight that it reaches, and a quarter more, is what the layer's chip
+              weights can hold; without such data it is ``LearnOptions``' default
+    Errors    SNN810 a headroom that is no number, or of a layer that does not learn
     """
-    if headroom is not None:
-        options = replace(options, headroom=headroom)
     made = _made(compiled, options)
-    if headroom is None and data is not None and data.y is not None and _teaches(made.program, data):
+    given = _headroom(made.program, headroom)
+    room = {x.population: given.get(x.population, 1.5) for x in made.program.layers}
+    if len(given) < len(room) and data is not None and data.y is not None and _teaches(made.program, data):
         progress.phase("trying the float rule for the range of the weights")
         program, graph = made.program, made.result.graph
         taught = seen(graph, program, data.first(TRIAL), progress)
         reached = float_weights(program, graph, taught, keep=(0, len(taught.labels)))
-        room = {  # of a layer whose weights are all 0, relative to 1
-            x.population: max(1.0, SPARE * float(np.abs(w[-1]).max() / (np.abs(w[0]).max() or 1.0)))
-            for x, w in zip(program.layers, reached, strict=True)
-        }
-        made = _made(compiled, replace(options, headroom=room))
+        for x, w in zip(program.layers, reached, strict=True):
+            growth = float(np.abs(w[-1]).max() / (np.abs(w[0]).max() or 1.0))  # of a layer whose weights are all 0, relative to 1
+            room[x.population] = given.get(x.population, max(1.0, SPARE * growth))
+    made = _made(compiled, replace(options, headroom=room))
     return replace(compiled, result=made.result, schedule=made.schedule), made.program
+
+
+def _headroom(program: LearningProgram, text: str | None) -> dict[str, float]:
+    """What the command line says, by population."""
+    found: dict[str, float] = {}
+    names = {name: x.population for x in program.layers for name in (x.synapse, x.population)}
+    for part in [] if text is None else text.split(","):
+        layer, _, number = part.rpartition("=")
+        layer = layer.strip().replace(".", "_")
+        try:
+            value = float(number)
+        except ValueError:
+            raise fail(
+                "SNN810", f"learning has no headroom {number!r}", help="write a number, or layer=number with commas between"
+            ) from None
+        if layer and layer not in names:
+            raise fail("SNN810", f"learning has no headroom for '{layer}'", help=f"the layers that learn are: {', '.join(names)}")
+        found |= {names[layer]: value} if layer else dict.fromkeys(names.values(), value)
+    return found
 
 
 def float_weights(
@@ -129,7 +150,11 @@ def seen(graph: Graph, program: LearningProgram, data: Data, progress: Progress,
     parts = []
     for start in range(0, len(data), BATCH):
         chunk = {k: v[start : start + BATCH] for k, v in payloads.items()}
-        sent = reference.run(graph, chunk, record=[program.source], batch=BATCH)[program.source]
+        given = payloads.get(program.source)
+        if given is None:
+            sent = reference.run(graph, chunk, record=[program.source], batch=BATCH)[program.source]
+        else:  # the network's own input
+            sent = np.broadcast_to(given[start : start + BATCH], (len(chunk[program.source]), graph.steps, *given.shape[2:]))
         parts.append(sent.reshape(*sent.shape[:2], -1).astype(np.uint8))
         progress.count(min(start + BATCH, len(data)), len(data))
     return Features(payloads, np.concatenate(parts), data.y, activity)

@@ -9,8 +9,9 @@ from itertools import starmap
 
 import numpy as np
 import pytest
+import torch
 from random_rules import TARGET, WIDTHS
-from tiny_learner import STEPS, activities, deep_learner, learner, spikes, stream, tiny
+from tiny_learner import STEPS, NormLearner, activities, compiled_learner, deep_learner, learner, spikes, stream, tiny
 
 from snncompile.errors import CompileError
 from snncompile.ir import reference
@@ -107,6 +108,29 @@ def test_hidden_layers_learn_on_average_what_the_float_rule_with_the_same_feedba
     for correlation, slope in averaged(monkeypatch, deep_learner, options, 6, 24):
         assert correlation > 0.9
         assert abs(slope - 1) < 0.15
+
+
+def test_behind_a_frozen_norm_the_float_rule_is_autograds_on_the_trained_layer():
+    net, rate = NormLearner(), 0.1
+    plastic = compiled_learner(net, layer=("fc1", "out"), rule="osr", rate=rate)
+    x, y = stream(12)
+    floated = learn_chain(stages_of(plastic), spikes(plastic, x), y, loss="softmax", transport=True)
+    net.train()
+    net.norm.eval()
+    before = net.fc1.weight.detach().clone()
+    for sample, label in zip(x, y, strict=True):
+        net.reset()
+        for _ in range(STEPS if label >= 0 else 0):
+            loss = torch.nn.functional.cross_entropy(net(torch.tensor(sample).float()), torch.tensor([label])) / STEPS
+            parts = torch.autograd.grad(loss, [net.fc1.weight, net.out.weight])
+            with torch.no_grad():
+                net.fc1.weight -= rate * parts[0]
+                net.out.weight -= rate * parts[1]
+    gain = net.norm.weight / torch.sqrt(net.norm.running_var + net.norm.eps)
+    wanted = (gain[:, None] * (net.fc1.weight - before)).detach().numpy().ravel()
+    moved = (floated[0][-1] - floated[0][0]).ravel()
+    assert np.corrcoef(wanted, moved)[0, 1] > 0.999
+    assert abs((wanted * moved).sum() / (wanted**2).sum() - 1) < 0.01
 
 
 @pytest.mark.parametrize("wanted", [0.003, 0.2, 3.0, 700.0])

@@ -86,8 +86,28 @@ class DeepLearner(ResettableNetwork):
         return self.out(self.lif2(self.fc2(self.gain(x))))
 
 
-def compiled(net: nn.Module) -> Compiled:
-    return snncompile.compile(net.eval(), input_shape=(INPUTS,), steps=STEPS, input_range=(0, 255, 1))
+class NormLearner(ResettableNetwork):
+    """A frozen norm behind the hidden layer that learns: a gain for every neuron, one of them negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.lif0 = nn.Linear(INPUTS, HIDDEN), OnlineLIF(2.0)
+        self.fc1, self.norm, self.lif1 = nn.Linear(HIDDEN, 20), nn.BatchNorm1d(20), OnlineLIF(2.0)
+        self.out = nn.Linear(20, CLASSES)
+        with torch.no_grad():
+            self.first.weight.mul_(3)
+            self.norm.running_var.uniform_(0.5, 2)
+            self.norm.running_mean.normal_()
+            self.norm.weight.uniform_(0.5, 3)
+            self.norm.weight[3] *= -1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.lif1(self.norm(self.fc1(self.lif0(self.first(x))))))
+
+
+def compiled(net: nn.Module, input_range: tuple[float, float, float] = (0, 255, 1)) -> Compiled:
+    return snncompile.compile(net.eval(), input_shape=(INPUTS,), steps=STEPS, input_range=input_range)
 
 
 @cache
@@ -112,8 +132,8 @@ def deep_learner(**options: object) -> Plastic:
     return plastic_of(deep(), {"layer": ("fc1", "fc2", "out"), "rate": 0.2, **options})
 
 
-def compiled_learner(net: nn.Module, **options: object) -> Plastic:
-    return plastic_of(compiled(net), options)
+def compiled_learner(net: nn.Module, input_range: tuple[float, float, float] = (0, 255, 1), **options: object) -> Plastic:
+    return plastic_of(compiled(net, input_range), options)
 
 
 def stream(samples: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -131,4 +151,6 @@ def activities(plastic: Plastic, samples: int) -> dict[str, np.ndarray]:
 def spikes(plastic: Plastic, x: np.ndarray) -> np.ndarray:
     """What the source population sends."""
     graph = plastic.result.graph
+    if plastic.program.source == graph.nodes[0].name:
+        return x.astype(np.uint8)
     return reference.run(graph, {graph.nodes[0].name: x}, record=[plastic.program.source])[plastic.program.source]

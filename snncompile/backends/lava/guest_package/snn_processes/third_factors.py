@@ -96,6 +96,7 @@ class ModulatorRule:
     def __init__(self, modulator: dict[str, Any], neurons: int) -> None:
         self.modulator, self.randoms = modulator, Randoms(modulator["seed"], neurons)
         self.scale = np.array(modulator["psi_multiplier"], np.int64)
+        self.gain = np.array(modulator["multiplier"], np.int64)
         self.psi = np.zeros(neurons, np.int64)
         self.fired = np.zeros(neurons, np.int64)
 
@@ -112,7 +113,7 @@ class ModulatorRule:
         """Payloads for what the feedback synapse delivered."""
         p = self.modulator
         dither = np.right_shift(np.left_shift(self.randoms.draw(), p["shift"]), 16)
-        return self.limited(np.right_shift(arrived.astype(np.int64) * self.psi * p["multiplier"] + dither, p["shift"]))
+        return self.limited(np.right_shift(arrived.astype(np.int64) * self.psi * self.gain + dither, p["shift"]))
 
     def local(self, t: int, activity: np.ndarray | None) -> np.ndarray:
         """Payloads for the teacher's activity at model step t."""
@@ -120,7 +121,7 @@ class ModulatorRule:
         if activity is None or t < p["warm"]:
             return np.zeros(len(self.psi), np.int32)
         unit = 255 * 255 * (t + 1) * (t + 1) * 2 ** p["shift"]
-        wanted = p["levels"] * p["multiplier"] * (p["warm"] + 1) * (255 * self.fired - activity.astype(np.int64) * (t + 1)) * self.psi
+        wanted = p["levels"] * self.gain * (p["warm"] + 1) * (255 * self.fired - activity.astype(np.int64) * (t + 1)) * self.psi
         return self.limited((65536 * wanted + r * unit) // (65536 * unit))
 
     def limited(self, k: np.ndarray) -> np.ndarray:
