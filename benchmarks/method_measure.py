@@ -34,7 +34,7 @@ from snncompile.verify.dynamics import Dynamics, compare, input_values
 from snncompile.verify.readout import decide
 
 Say = Callable[[str], None]
-CALIBRATION, BATCH = 64, 64
+CALIBRATION, BATCH = 64, 16
 GAP_BATCHES = (1, 10, 100, 1000)
 
 
@@ -130,7 +130,7 @@ def whole_set(work: Work, compiled: Compiled, found: dict[str, Any], save: Calla
             for count in ("compared", "differing", "ties"):
                 entry[count] = entry.get(count, 0) + p[count]
         found["samples"] = part.stop
-        if start // BATCH % 10 == 9 or part.stop == len(x):
+        if start // BATCH % 40 == 39 or part.stop == len(x):
             say(f"  {part.stop} of {len(x)}")
             save()
 
