@@ -17,6 +17,7 @@ from snncompile.learning.widths import Widths
 from snncompile.numerics import Interval, half_even
 from snncompile.quantize import Options, QuantResult
 from snncompile.quantize.admit import normalise
+from snncompile.quantize.background import Blank
 from snncompile.quantize.bounds import Bounds, population_bounds
 from snncompile.quantize.constants import aligned, channel_theta, constants_fit, integers, on_lattice
 from snncompile.quantize.lattice import Factors, guard_bits_needed
@@ -38,7 +39,17 @@ def lower_hidden(
     """
     shape, steps = result.graph.shape(neuron.name), result.graph.steps
     n = normalise(trained)
-    job = Job(neuron=n, ports=[], heard=[], blank=None, shape=shape, steps=steps, graded=None, target=target, options=Options())
+    job = Job(
+        neuron=n,
+        ports=[],
+        heard=[],
+        blank=Blank(arriving=(), sent=None),
+        shape=shape,
+        steps=steps,
+        graded=None,
+        target=target,
+        options=Options(),
+    )
     need = guard_bits_needed(Factors(neuron.leak, None, neuron.decay_bits, False), n.reset, steps, starts_at_zero=not np.any(n.v_init))
     start, theta = unit_of(weight, headroom, target), channel_theta(n, shape)
     for guard in range(target.membrane.bits - 2, 0, -1):

@@ -30,10 +30,12 @@ class Blank:
     """What a population hears and sends on a blank sample, ``(T, *shape)``.
 
     arriving  the program's payloads at each synapse      sent  what the network's sends, in payloads (spikes, and values on a grid)
+    known     False where this is silence instead: nobody ran a blank sample, or a loop is not built yet
     """
 
     arriving: tuple[Array, ...]
     sent: Array | None
+    known: bool = True
 
 
 def farthest(guard_bits: int) -> int:
@@ -86,11 +88,15 @@ def _real_spikes(real: Neuron, n: IntNeuron, total: Array) -> Array:
     fields = {"bias": np.asarray(n.bias * n.v_scale)}
     if n.gain is not None and n.gain_shift is not None and n.i_scale is not None:
         fields["gain"] = np.asarray(n.gain * 2.0**-n.gain_shift * n.v_scale / n.i_scale)
-    alone = replace(real, inputs=("x",), **fields)  # type: ignore[arg-type]
-    nodes = (Input(name="x", size=total.shape[1:]), alone)
-    graph = Graph(name="blank", dialect=Dialect.FLOAT, nodes=nodes, outputs={"s": real.name}, steps=len(total))
     scale = n.v_scale if n.i_scale is None else n.i_scale
-    return in_payloads(real, interpret(graph, {"x": (total * scale)[None]})["s"][0])
+    return real_payloads(replace(real, **fields), total * scale)  # type: ignore[arg-type]
+
+
+def real_payloads(n: Neuron, current: Array) -> Array:
+    """What a population of the network sends for these currents, in payloads, ``(T, *shape)``."""
+    nodes = (Input(name="x", size=current.shape[1:]), replace(n, inputs=("x",)))
+    graph = Graph(name="blank", dialect=Dialect.FLOAT, nodes=nodes, outputs={"s": n.name}, steps=len(current))
+    return in_payloads(n, interpret(graph, {"x": current[None]})["s"][0])
 
 
 def in_payloads(n: Neuron, sent: Array) -> Array:
@@ -98,4 +104,4 @@ def in_payloads(n: Neuron, sent: Array) -> Array:
     return np.asarray(np.rint(sent / (n.grid or 1.0)), dtype=np.int64)
 
 
-__all__ = ["WIDE", "Blank", "farthest", "in_payloads", "settle", "whole_payloads"]
+__all__ = ["WIDE", "Blank", "farthest", "in_payloads", "real_payloads", "settle", "whole_payloads"]

@@ -14,7 +14,7 @@ from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Neuron
 from snncompile.ir.population import Port
 from snncompile.ir.reference import quantise_input, synapse
-from snncompile.quantize.background import WIDE, Blank, in_payloads, whole_payloads
+from snncompile.quantize.background import WIDE, Blank, in_payloads, real_payloads, whole_payloads
 from snncompile.quantize.payload import Payload, initial_payload
 
 
@@ -27,9 +27,11 @@ class BlankRun:
     sent: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, graph: Graph) -> BlankRun:
-        """Run the network on zeros, or where a range has no zero on what is nearest to it."""
-        counted = [n for n in graph.nodes if isinstance(n, Neuron) and (n.spiking or n.grid)]
+    def of(cls, graph: Graph, *, affordable: bool) -> BlankRun:
+        """Run the network on zeros, or where a range has no zero on what is nearest to it; only if that is ``affordable``."""
+        counted = [n for n in graph.nodes if isinstance(n, Neuron) and _counts(n)] if affordable else []
+        if not counted:
+            return cls(graph=graph, real={})
         seen = interpret(graph, {n.name: _nothing(n) for n in graph.nodes if isinstance(n, Input)}, record=[n.name for n in counted])
         return cls(graph=graph, real={n.name: in_payloads(n, seen[n.name][0]) for n in counted})
 
@@ -39,19 +41,25 @@ class BlankRun:
         assert isinstance(source, Input)
         self.sent[op.name] = np.repeat(quantise_input(op, _nothing(source)[0]), self.graph.steps, axis=0)
 
-    def hear(self, neuron: Neuron, found: Sequence[Port], payloads: Mapping[str, Payload]) -> Blank | None:
-        """What arrives at a population; None if one of its sources, in a loop, is not built yet."""
+    def hear(self, neuron: Neuron, found: Sequence[Port], payloads: Mapping[str, Payload]) -> Blank:
+        """What arrives at a population, and what the network's sends."""
         arriving = []
         for p in found:
-            sent = self.sent.get(p.source.name)
+            sent = self.sent.get(p.source.name) if self.real else None
             here = None if sent is None else _arrive(sent, p, payloads[p.source.name], self.graph.shape(p.synapse.inputs[0]))
             if here is None:
-                return None
+                return self._silence(neuron, found)
             arriving.append(here)
         return Blank(arriving=tuple(arriving), sent=self.real.get(neuron.name))
 
+    def _silence(self, neuron: Neuron, found: Sequence[Port]) -> Blank:
+        steps, shape = self.graph.steps, self.graph.shape
+        arriving = tuple(np.zeros((steps, *shape(p.synapse.inputs[0])), dtype=np.int64) for p in found)
+        sent = real_payloads(neuron, np.zeros((steps, *shape(neuron.name)))) if _counts(neuron) else None
+        return Blank(arriving=arriving, sent=sent, known=False)
+
     def end(self, n: IntNeuron, total: Array) -> None:
-        """A population of the program, by the sums of its accumulators."""
+        """A population of the program that heard a blank sample, by the sums of its accumulators."""
         self.sent[n.name] = whole_payloads(n, total)
 
 
@@ -59,6 +67,10 @@ def summed(found: Sequence[Port], weights: Sequence[Array], exponents: Sequence[
     """The sum of a population's accumulators, ``(T, *shape)``."""
     parts = zip(found, weights, exponents, blank.arriving, strict=True)
     return np.asarray(sum(synapse(replace(p.synapse, weight=q), [x], WIDE) << e for p, q, e, x in parts))
+
+
+def _counts(n: Neuron) -> bool:
+    return n.spiking or bool(n.grid)
 
 
 def _nothing(n: Input) -> Array:

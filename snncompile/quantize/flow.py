@@ -20,7 +20,7 @@ from snncompile.quantize.blank import BlankRun, summed
 from snncompile.quantize.graded import Graded
 from snncompile.quantize.inputs import quantise_input_op
 from snncompile.quantize.lower import Job, Lowered, lower
-from snncompile.quantize.moments import NONE, Calibration, calibrate
+from snncompile.quantize.moments import NONE, WORK, Calibration, calibrate, sample_work
 from snncompile.quantize.options import Options, QuantResult
 from snncompile.quantize.payload import SPIKE_LSB, Incoming, Payload, incoming, initial_payload, payload_of
 from snncompile.quantize.program import LoweredProgram, ProgramJob, lower_program, program_refusals, seen_ranges
@@ -69,7 +69,14 @@ def quantize(
     missing = [n.name for n in graph.nodes if isinstance(n, Input) and calibration is not None and n.name not in calibration]
     if missing:
         raise CompileError([Diagnostic("SNN311", f"calibration data has nothing for input '{name}'") for name in missing])
-    work = _Work(graph=graph, target=target, options=chosen, heard=NONE, blank=BlankRun.of(graph), readers=_readers(graph, neurons))
+    work = _Work(
+        graph=graph,
+        target=target,
+        options=chosen,
+        heard=NONE,
+        blank=BlankRun.of(graph, affordable=sample_work(graph) <= WORK),
+        readers=_readers(graph, neurons),
+    )
     work.seen |= seen_ranges(graph, calibration)
     for op in graph.nodes:
         if isinstance(op, Input):
@@ -80,6 +87,7 @@ def quantize(
             work.notes.append(note)
             work.blank.begin(made)
     work.heard = calibrate(graph, [n.name for n in neurons if _is_graded(graph, n)], calibration)
+    work.notes += work.heard.notes
     for n in neurons:
         if n.spiking and n.max_spikes == 1:
             work.payloads[n.name] = _spikes(work, n)
@@ -220,7 +228,7 @@ def _lower_one(work: _Work, n: Neuron | NeuronProgram) -> None:
     )  # fmt: skip
     low = lower(job)
     _keep(work, n, low, graded)
-    if job.blank is not None:
+    if job.blank.known:
         work.blank.end(low.neuron, summed(found, low.weights, low.neuron.exponents, job.blank))
 
 

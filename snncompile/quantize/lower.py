@@ -40,13 +40,13 @@ class Job:
     """A population to lower. ``neuron`` is normalised (``admit.normalise``); ``graded`` says what a graded output must be like.
 
     ``heard`` holds, per port, what its synapse hears on calibration data, None where there is none; ``blank`` what arrives on a blank
-    sample, None if that is not known.
+    sample.
     """
 
     neuron: Neuron
     ports: list[Incoming]
     heard: list[Hearing | None]
-    blank: Blank | None
+    blank: Blank
     shape: Shape
     steps: int
     graded: Graded | None
@@ -366,6 +366,8 @@ def _tuned(a: _Attempt) -> Magnitudes:
     ports = [(heard, k) for k, heard in enumerate(plan.job.heard) if heard is not None]
     cost = sum(p.weight.size * (p.weight.size // len(p.weight)) for p in plan.job.ports)
     count = int(np.clip(TRIALS // max(1, cost), 1, MOST_TRIALS))
+    if count == 1:
+        return plan.measured
     factors = 2.0 ** (np.arange(count) / count)
     scales = [_scales(plan, a.f, a.lattice, replace(plan.measured, peak=plan.measured.peak * c)) for c in factors]
     error = np.zeros((count, len(plan.measured.peak)))
@@ -380,7 +382,7 @@ def _tuned(a: _Attempt) -> Magnitudes:
 def _settled(a: _Attempt) -> _Attempt:
     """The attempt with biases that fire like the network where there is nothing to see."""
     job = a.plan.job
-    if job.blank is None or job.blank.sent is None:
+    if job.blank.sent is None:
         return a
     total = summed([p.port for p in job.ports], a.weights, a.neuron.exponents, job.blank)
     n = settle(

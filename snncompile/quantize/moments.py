@@ -28,12 +28,14 @@ from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import Port, ports
 from snncompile.quantize.payload import connections
 
-COLUMNS = 1600
-"""Inputs whose products are kept; a row of more is cut into equal parts, and errors are made good within a part."""
+COLUMNS = (1600, 800, 400, 200, 100, 50)
+"""How many inputs' products are kept at most: the first number for which rounding takes no more than EFFORT. A row of more inputs is cut
+into equal parts, and errors are made good within a part."""
+EFFORT = 4e9
 ROWS = 16384
 """Input vectors that are looked at, at most: positions, steps and samples at even distances."""
-WORK = 2e10
-"""Synaptic operations that looking at samples may take, at most; one sample is always looked at."""
+WORK = 1e10
+"""Synaptic operations that looking at samples may take, at most."""
 _LEVELS = 2**12
 _MEMORY = 2**26
 
@@ -54,12 +56,13 @@ class _Sums:
     """Running sums of one synapse's input vectors (groups, rows, K); ``scale`` is what one integer is worth."""
 
     scale: float
+    columns: int
     count: int = 0
     squares: list[Array] | None = None
 
     def add(self, vectors: Array) -> None:
         whole = np.rint(vectors / self.scale)
-        cuts = _cuts(whole.shape[2])
+        cuts = _cuts(whole.shape[2], self.columns)
         squares = [np.matmul(whole[:, :, a:b].swapaxes(1, 2), whole[:, :, a:b]) for a, b in cuts]
         self.count += whole.shape[1]
         self.squares = squares if self.squares is None else [a + b for a, b in zip(self.squares, squares, strict=True)]
@@ -74,11 +77,12 @@ class Calibration:
     """What one run over the calibration data told.
 
     peaks    the largest magnitude of every graded output that was asked for
-    moments  by synapse name
+    moments  by synapse name      notes  why there are none, if the network is too large
     """
 
     peaks: Mapping[str, float]
     moments: Mapping[str, Moments]
+    notes: tuple[str, ...] = ()
 
 
 NONE = Calibration(peaks={}, moments={})
@@ -90,7 +94,7 @@ def calibrate(graph: Graph, graded: list[str], data: Mapping[str, Array] | None)
         return NONE
     run = _Run(graph=graph)
     samples = len(next(iter(data.values())))
-    heard = min(samples, run.affordable)
+    heard = min(samples, int(WORK / max(1, sample_work(graph))))
     sums: dict[str, _Sums] = {}
     peaks = dict.fromkeys(graded, 0.0)
     for start in range(0, samples if graded else heard, run.batch):
@@ -103,9 +107,22 @@ def calibrate(graph: Graph, graded: list[str], data: Mapping[str, Array] | None)
             share = max(1, ROWS * run.batch // heard)
             inputs = {n.name: part[n.name] for n in graph.of(Input)}
             run.listen(seen | inputs, sums, share, heard - start)
+    large = f"weights are the nearest integers: one sample takes {sample_work(graph):.2g} operations, following it may take {WORK:.2g}"
     return Calibration(
-        peaks={name: peak for name, peak in peaks.items() if peak > 0}, moments={name: s.moments(heard) for name, s in sums.items()}
-    )
+        peaks={name: peak for name, peak in peaks.items() if peak > 0}, moments={name: s.moments(heard) for name, s in sums.items()},
+        notes=() if heard else (large,),
+    )  # fmt: skip
+
+
+def sample_work(graph: Graph) -> int:
+    """Synaptic operations of one sample."""
+    return graph.steps * sum(connections(p.synapse, graph.shape(p.synapse.name)) for _, p in _heard(graph))
+
+
+def _heard(graph: Graph) -> list[tuple[Neuron, Port]]:
+    """The synapses whose weights may be rounded: all but those of one weight a neuron."""
+    neurons = [n for n in graph.nodes if isinstance(n, Neuron)]
+    return [(n, p) for n in neurons for p in ports(graph, n) if not isinstance(p.synapse, Diagonal)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,19 +131,21 @@ class _Run:
 
     @cached_property
     def heard(self) -> list[tuple[Neuron, Port]]:
-        """The synapses whose weights may be rounded: all but those of one weight a neuron."""
-        neurons = [n for n in self.graph.nodes if isinstance(n, Neuron)]
-        return [(n, p) for n in neurons for p in ports(self.graph, n) if not isinstance(p.synapse, Diagonal)]
+        return _heard(self.graph)
+
+    @cached_property
+    def columns(self) -> int:
+        """How many inputs' products are kept; see COLUMNS."""
+        shapes = [np.reshape(p.synapse.weight, (len(p.synapse.weight), -1)).shape for _, p in self.heard]
+
+        def effort(most: int) -> float:
+            return sum(rows * k * min(k, most) + k * min(k, most) ** 2 / 3 for rows, k in shapes)
+
+        return next((most for most in COLUMNS if effort(most) <= EFFORT), COLUMNS[-1])
 
     @cached_property
     def sources(self) -> list[str]:
         return list(dict.fromkeys(p.source.name for _, p in self.heard if not isinstance(p.source, Input)))
-
-    @cached_property
-    def affordable(self) -> int:
-        """How many samples there is time for."""
-        work = sum(connections(p.synapse, self.graph.shape(n.name)) for n, p in self.heard) * self.graph.steps
-        return max(1, int(WORK / max(1, work)))
 
     @cached_property
     def batch(self) -> int:
@@ -142,7 +161,7 @@ class _Run:
             vectors = _vectors(flat, p, self.graph.shape(p.synapse.inputs[0]), rows)
             if p.synapse.name not in sums:
                 peak = float(np.abs(values).max(initial=0.0))
-                sums[p.synapse.name] = _Sums(scale=2.0 ** np.ceil(np.log2(peak or 1.0)) / _LEVELS)
+                sums[p.synapse.name] = _Sums(scale=2.0 ** np.ceil(np.log2(peak or 1.0)) / _LEVELS, columns=self.columns)
             sums[p.synapse.name].add(vectors)
 
 
@@ -185,11 +204,11 @@ def _spread(total: int, count: int) -> Array:
     return np.asarray(np.floor((np.arange(count) * ((5**0.5 - 1) / 2)) % 1.0 * total), dtype=np.int64)
 
 
-def _cuts(columns: int) -> list[tuple[int, int]]:
-    """Equal parts of at most COLUMNS columns."""
-    count = -(-columns // COLUMNS)
+def _cuts(columns: int, most: int) -> list[tuple[int, int]]:
+    """Equal parts of at most that many columns."""
+    count = -(-columns // most)
     edges = [columns * k // count for k in range(count + 1)]
     return list(pairwise(edges))
 
 
-__all__ = ["NONE", "Calibration", "Moments", "calibrate"]
+__all__ = ["NONE", "WORK", "Calibration", "Moments", "calibrate", "sample_work"]

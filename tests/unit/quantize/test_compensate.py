@@ -125,15 +125,34 @@ def test_a_dead_channel_and_a_recurrent_network_are_safe():
 
 def test_wide_rows_are_cut_and_few_vectors_are_enough(monkeypatch):
     graph, x = layer()
-    monkeypatch.setattr(moments, "COLUMNS", 7)
+    monkeypatch.setattr(moments, "COLUMNS", (7,))
     cut = quantize(graph, TARGET, calibration={"x": x}).populations[0].adapted
     monkeypatch.setattr(moments, "ROWS", 50)
     few = quantize(graph, TARGET, calibration={"x": x}).populations[0].adapted
-    monkeypatch.setattr(moments, "WORK", 1.0)
-    one = quantize(graph, TARGET, calibration={"x": x}).populations[0].adapted
+    monkeypatch.setattr(moments, "WORK", 3.5 * moments.sample_work(graph))
+    three = quantize(graph, TARGET, calibration={"x": x}).populations[0].adapted
     assert cut.after < cut.before
     assert few.after < few.before
-    assert one.samples == 1
+    assert three.samples == 3
+
+
+def test_a_network_too_large_to_follow_is_rounded_to_the_nearest_and_says_so(monkeypatch):
+    graph, x = layer()
+    monkeypatch.setattr(moments, "WORK", 0.5 * moments.sample_work(graph))
+    monkeypatch.setattr("snncompile.quantize.flow.WORK", 0.5 * moments.sample_work(graph))
+    result = quantize(graph, TARGET, calibration={"x": x})
+    assert result.populations[0].adapted is None
+    assert any("nearest integers" in note for note in result.notes)
+    assert np.array_equal(result.graph.by_name["w"].weight, quantize(graph, TARGET).graph.by_name["w"].weight)
+
+
+def test_many_weights_are_rounded_in_small_parts(monkeypatch):
+    graph, x = layer()
+    whole = quantize(graph, TARGET, calibration={"x": x}).populations[0].adapted
+    monkeypatch.setattr(moments, "EFFORT", 0.0)
+    monkeypatch.setattr(moments, "COLUMNS", (30, 5))
+    parts = quantize(graph, TARGET, calibration={"x": x}).populations[0].adapted
+    assert whole.after < parts.after < parts.before
 
 
 def test_readouts_keep_one_scale_and_hear_sums():
