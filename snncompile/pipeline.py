@@ -73,6 +73,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     input_range: tuple[float, float, float] | None = None,
     options: Options | None = None,
     readout: Readout = "sum",
+    readout_of: str | None = None,
     name: str = "network",
     progress: Progress | None = None,
 ) -> Compiled:
@@ -81,6 +82,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     model        any module whose spiking dynamics can be read off its execution; left as it is
     input_shape  of one sample at one step; shapes by the name of forward's parameter, or a list of shapes, for several inputs
     steps        T, time steps per sample
+    readout_of   the output that decides, of several; by default the first
     calibration  real samples, ``(N, *input_shape)`` (constant over the steps) or ``(N, T, *input_shape)``, or several inputs by name
     input_range  (low, high, grid) of the raw input where known: 8-bit images are (0, 255, 1)
     raises       CompileError, each with the user's source line, the limit and a way out
@@ -91,12 +93,13 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     captured = capture(model, input_shape=input_shape, steps=steps, layout=layout, name=name)
     graph, samples = describe_input(captured.graph, calibration, input_range)
     captured = replace(captured, graph=graph)
+    readout, decided = _readout(captured, readout_of, readout)
     say("comparing with PyTorch")
     for probe in probes(graph, samples):
         check_capture(captured, model, probe)
     compiled = compile_graph(
         graph, target=target, calibration=samples, input_range=input_range, options=options, readout=readout, name=name,
-        decisions=(*captured.decisions, *circumstances(model, steps)), progress=progress,
+        readout_of=readout_of, decisions=(*captured.decisions, *decided, *circumstances(model, steps)), progress=progress,
     )  # fmt: skip
     settings = {**compiled.settings, "input_shape": plain_shape(input_shape), "layout": layout}
     return replace(compiled, captured=captured, settings=settings, stand_ins=stand_ins(model))
@@ -110,6 +113,7 @@ def compile_graph(
     input_range: tuple[float, float, float] | None = None,
     options: Options | None = None,
     readout: Readout = "sum",
+    readout_of: str | None = None,
     name: str | None = None,
     decisions: Sequence[Decision] = (),
     progress: Progress | None = None,
@@ -122,6 +126,8 @@ def compile_graph(
     say = progress or (lambda _: None)
     chip = load_target(target)
     chosen = options or Options()
+    graph, decided = first_output(graph, readout_of)
+    decisions = (*decisions, *decided)
     graph, samples = describe_input(graph, calibration, input_range)
     say("folding")
     folded, records = fold(graph, samples)
@@ -137,6 +143,30 @@ def compile_graph(
             "options": {f: getattr(chosen, f) for f in ("weight_bits", "input_bits", "payload_bits", "pursue_exact")},
         },
     )  # fmt: skip
+
+
+def _readout(captured: Captured, label: str | None, readout: Readout) -> tuple[Readout, tuple[Decision, ...]]:
+    """How to decide from the outputs over time: a network that returns its last step alone decides by that."""
+    kinds = dict(zip(captured.graph.outputs, captured.driver.reduced, strict=False))
+    if kinds.get(label or next(iter(captured.graph.outputs))) != "last" or readout == "last":
+        return readout, ()
+    why = "the network returns the last step of its loop alone"
+    return "last", (Decision(stage="capture", what="readout over time", value="last", why=why, source="the network"),)
+
+
+def first_output(graph: Graph, label: str | None) -> tuple[Graph, tuple[Decision, ...]]:
+    """The graph with the output that decides in front of the others, and the ledger's line about it; SNN104 for an unknown one."""
+    outputs = graph.outputs
+    if label is not None and label not in outputs:
+        raise fail("SNN104", f"the network has no output '{label}'", help=f"choose one of {', '.join(outputs)}")
+    if len(outputs) == 1:
+        return graph, ()
+    chosen = label or next(iter(outputs))
+    line = Decision(
+        stage="capture", what="output that decides", value=repr(chosen), source="default" if label is None else "option --readout-of",
+        why=f"the network has {len(outputs)} outputs: {', '.join(outputs)}",
+    )  # fmt: skip
+    return replace(graph, outputs={chosen: outputs[chosen], **{k: v for k, v in outputs.items() if k != chosen}}), (line,)
 
 
 def fold(graph: Graph, samples: Mapping[str, Array]) -> tuple[Graph, tuple[PassRecord, ...]]:
@@ -221,7 +251,7 @@ def original(compiled: Compiled, model: torch.nn.Module | None, x: Array | Mappi
     outs = predict(compiled.captured, model, given)
     record = check_capture(compiled.captured, model, {name: values[:checked] for name, values in given.items()})
     return Original(
-        float_graph=compiled.float_graph, outputs=dict(zip(compiled.float_graph.outputs, outs, strict=True)), capture=record.to_json(),
+        float_graph=compiled.float_graph, outputs=dict(zip(compiled.captured.graph.outputs, outs, strict=True)), capture=record.to_json(),
         passes=compiled.passes,
     )  # fmt: skip
 

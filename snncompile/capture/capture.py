@@ -31,6 +31,7 @@ from snncompile.ledger import Decision
 
 SHORT, LONGER, LONG = 3, 8, 24
 FINAL = ("SNN112", "SNN115", "SNN116", "SNN128")  # a longer trace would not help
+MOST_STEPS = 100_000
 InputShape = Shape | Sequence[Shape] | Mapping[str, Shape]
 Found = tuple[Rolled, tuple[str, ...]]
 
@@ -76,6 +77,8 @@ def _capture(model: torch.nn.Module, input_shape: InputShape, steps: int, layout
     """Trace, roll, recognise, emit."""
     if steps < 1:
         raise fail("SNN101", f"--steps is {steps}; a network runs at least one step")
+    if steps > MOST_STEPS:
+        raise too_many_steps(steps)
     damaged = not_finite(model)
     if damaged:
         raise CompileError(damaged)
@@ -100,6 +103,15 @@ def _capture(model: torch.nn.Module, input_shape: InputShape, steps: int, layout
     return Captured(
         graph, driver, rolled, (*populations, *builder.programs), dict(builder.neuron_names), tuple(inputs), _decisions(model, driver)
     )
+
+
+def too_many_steps(steps: int) -> CompileError:
+    """The error for a T for which the evidence cannot be had in reasonable time."""
+    return fail(
+        "SNN101", f"--steps is {steps:,}; at most {MOST_STEPS:,} steps are compiled",
+        notes=["the proof of every bound and the comparison with PyTorch go through all steps"],
+        help="compile fewer steps: where nothing differs between them, the program is the same",
+    )  # fmt: skip
 
 
 def named_inputs(model: torch.nn.Module, input_shape: InputShape) -> dict[str, Shape]:

@@ -49,7 +49,7 @@ class LoadedModel:
 
     model: nn.Module
     name: str
-    input_shape: tuple[int, ...]
+    input_shape: Any
     steps: int
     layout: Layout
     input_range: tuple[float, float, float] | None
@@ -64,7 +64,7 @@ class LoadedGraph:
 
     imported: Imported
     name: str
-    input_shape: tuple[int, ...]
+    input_shape: Any
     steps: int
     input_range: tuple[float, float, float] | None
     readout: Readout = "sum"
@@ -79,7 +79,7 @@ def load_model(
     arch: str | None = None,
     arch_args: dict[str, Any] | None = None,
     trust_pickle: bool = False,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Any = None,
     steps: int | None = None,
     layout: Layout | None = None,
     states: Sequence[str] = (),
@@ -93,6 +93,8 @@ def load_model(
     """
     if layout is not None and layout not in LAYOUTS:
         raise fail("SNN006", f"the layout is '{layout}'", help=f"choose one of {', '.join(LAYOUTS)}")
+    if path is not None and path.suffix in (".nir", ".onnx") and not (input_shape is None or isinstance(input_shape, tuple)):
+        raise fail("SNN006", f"the inputs of {path} and their shapes stand in the file", help="leave --input-shape out, or give one shape")
     if path is not None and path.suffix == ".nir":
         code = arch is not None or arch_args is not None or trust_pickle or layout not in (None, "step")
         return _nir(path, _Given(input_shape, steps, layout), nir_dialect, nir_set, code)
@@ -162,7 +164,7 @@ def _official(state: Mapping[str, Tensor]) -> str | None:
 class _Given:
     """What the caller says about a model whose file says nothing."""
 
-    shape: tuple[int, ...] | None
+    shape: Any
     steps: int | None
     layout: Layout | None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from snncompile.capture.capture import SHORT, InputShape, named_inputs, not_finite, sample_inputs
+from snncompile.capture.capture import MOST_STEPS, SHORT, InputShape, named_inputs, not_finite, sample_inputs, too_many_steps
 from snncompile.capture.convention import detect
 from snncompile.capture.driver import Driver, Inputs, Layout
 from snncompile.capture.emit import Builder
@@ -94,6 +94,8 @@ def _survey(model: torch.nn.Module, input_shape: InputShape, steps: int, layout:
         with torch.no_grad():
             for value in (*model.parameters(), *model.buffers()):
                 torch.nan_to_num_(value)
+    if steps > MOST_STEPS:
+        raise too_many_steps(steps)
     inputs = named_inputs(model, input_shape)
     xs = sample_inputs(model, inputs, max(steps, SHORT))
     driver = detect(model, layout, tuple(x[:steps] for x in xs), tuple(inputs) if isinstance(input_shape, dict) else ())

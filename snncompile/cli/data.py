@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ RECIPE = "write it with numpy.savez('data.npz', x=images, y=labels)"
 @dataclass(frozen=True, eq=False)
 class Data:
     """``x`` (N, T | 1, *shape), floating; ``y`` (N,) or None; ``source`` in words, ``grid`` (low, high, step) if the type tells;
-    ``extra`` the other arrays of the file that have an entry per sample, by name."""
+    ``extra`` the other arrays of the file that have an entry per sample, by name; ``by_name`` the samples of every input where there
+    are several, of which ``x`` is then the first."""
 
     x: Array
     y: Array | None
@@ -30,6 +31,12 @@ class Data:
     sha256: str | None = None
     grid: tuple[float, float, float] | None = None
     extra: Mapping[str, Array] | None = None
+    by_name: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> Array | Mapping[str, Array]:
+        """The samples, by input where there are several."""
+        return self.by_name or self.x
 
     def __len__(self) -> int:
         return len(self.x)
@@ -44,33 +51,51 @@ class Data:
 
     def _cut(self, part: slice) -> Data:
         extra = None if self.extra is None else {k: v[part] for k, v in self.extra.items()}
-        return replace(self, x=self.x[part], y=None if self.y is None else self.y[part], extra=extra)
+        by_name = {k: v[part] for k, v in self.by_name.items()}
+        return replace(self, x=self.x[part], y=None if self.y is None else self.y[part], extra=extra, by_name=by_name)
 
 
-def load_data(path: Path, shape: tuple[int, ...], steps: int) -> Data:
-    """Read and check a file.
+def load_data(path: Path, shape: tuple[int, ...] | Mapping[str, tuple[int, ...]], steps: int) -> Data:
+    """Read and check a file; ``shape`` by input where there are several, whose arrays the file holds under their names.
 
     Errors  SNN001 to SNN003 no such file; SNN020 not an .npz; SNN021 no x; SNN022 shape; SNN023 not numbers; SNN024 NaN or infinity;
             SNN025 empty; SNN026 labels
     """
     files.check_file(path)
     raw = files.read(path)
+    shapes = dict(shape) if isinstance(shape, Mapping) else {"x": shape}
+    names = ", ".join(f"{name}=..." for name in shapes)
+    recipe = RECIPE if list(shapes) == ["x"] else f"write it with numpy.savez('data.npz', {names}, y=labels)"
     arrays = _arrays(path, raw)
-    if "x" not in arrays:
+    found = {name: _samples(path, name, arrays, size, steps, recipe) for name, size in shapes.items()}
+    counts = {name: len(values) for name, (values, _) in found.items()}
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{k} of {name!r}" for name, k in counts.items())
+        raise fail("SNN022", f"{path} holds different numbers of samples: {shown}", help="give every input as many samples")
+    x, grid = next(iter(found.values()))
+    grid = grid if all(g == grid for _, g in found.values()) else None
+    y = _labels(path, arrays["y"], len(x)) if "y" in arrays else None
+    extra = {k: v for k, v in arrays.items() if k not in (*shapes, "y") and v.ndim and len(v) == len(x) and v.dtype.kind in "biuf"}
+    by_name = {name: values for name, (values, _) in found.items()} if isinstance(shape, Mapping) else {}
+    return Data(x, y, str(path), hashlib.sha256(raw).hexdigest(), grid, extra, by_name)
+
+
+def _samples(
+    path: Path, name: str, arrays: Mapping[str, Array], shape: tuple[int, ...], steps: int, recipe: str
+) -> tuple[Array, tuple[float, float, float] | None]:  # fmt: skip
+    """The samples of one input, and the grid on which their type lies."""
+    if name not in arrays:
         names = ", ".join(f"{k} {list(v.shape)}" for k, v in arrays.items()) or "nothing"
-        raise fail("SNN021", f"{path} has no array 'x'", notes=[f"it holds {names}"], help=RECIPE)
-    x = _numbers(path, "x", arrays["x"])
+        raise fail("SNN021", f"{path} has no array '{name}'", notes=[f"it holds {names}"], help=recipe)
+    x = _numbers(path, name, arrays[name])
     grid = {"b": (0.0, 1.0, 1.0), "u": (0.0, 255.0, 1.0)}.get(x.dtype.kind) if x.dtype.itemsize == 1 else None
     if x.size == 0:
-        raise fail("SNN025", f"{path} holds no samples: x has shape {list(x.shape)}", help=RECIPE)
-    x = _with_time(path, x, shape, steps)
+        raise fail("SNN025", f"{path} holds no samples: {name} has shape {list(x.shape)}", help=recipe)
+    x = _with_time(path, x, shape, steps, name)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
-        sample = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
-        raise fail("SNN024", f"x in {path} holds NaN or infinity, first in sample {sample}", help="clean the data; nothing is guessed here")
-    values = x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32)
-    y = _labels(path, arrays["y"], len(x)) if "y" in arrays else None
-    extra = {k: v for k, v in arrays.items() if k not in ("x", "y") and v.ndim and len(v) == len(x) and v.dtype.kind in "biuf"}
-    return Data(values, y, str(path), hashlib.sha256(raw).hexdigest(), grid, extra)
+        k = int(np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))[0])
+        raise fail("SNN024", f"{name} in {path} holds NaN or infinity, first in sample {k}", help="clean the data; nothing is guessed here")
+    return x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32), grid
 
 
 def _arrays(path: Path, raw: bytes) -> dict[str, Array]:
@@ -95,7 +120,7 @@ def _numbers(path: Path, name: str, array: Array) -> Array:
     return array
 
 
-def _with_time(path: Path, x: Array, shape: tuple[int, ...], steps: int) -> Array:
+def _with_time(path: Path, x: Array, shape: tuple[int, ...], steps: int, name: str) -> Array:
     if x.shape[1:] == shape:
         return x[:, None]
     if x.shape[2:] == shape and x.ndim > 1 and x.shape[1] in (1, steps):
@@ -103,7 +128,7 @@ def _with_time(path: Path, x: Array, shape: tuple[int, ...], steps: int) -> Arra
     sizes = ", ".join(map(str, shape))
     raise fail(
         "SNN022",
-        f"x in {path} has shape {list(x.shape)}, this network wants [N, {sizes}] or [N, {steps}, {sizes}]",
+        f"{name} in {path} has shape {list(x.shape)}, this network wants [N, {sizes}] or [N, {steps}, {sizes}]",
         notes=["[N, ...] shows each sample at every step, [N, T, ...] gives each step its own input"],
         help=_way_out(x.shape, shape, steps),
     )
@@ -157,9 +182,11 @@ def check_labels(data: Data, classes: int) -> None:
 def check_range(data: Data, known: tuple[float, float, float]) -> None:
     """Raise SNN027 for samples outside of the range that the network was trained on."""
     low, high, _ = known
-    least, most = float(data.x.min()), float(data.x.max())
-    if least < low or most > high:
-        message = f"x in {data.source} holds {least:g}..{most:g}, the network's input lies in {low:g}..{high:g}"
+    for name, x in (data.by_name or {"x": data.x}).items():
+        least, most = float(x.min()), float(x.max())
+        if low <= least and most <= high:
+            continue
+        message = f"{name} in {data.source} holds {least:g}..{most:g}, the network's input lies in {low:g}..{high:g}"
         raise fail("SNN027", message, help="give the values that the network was trained on, before any normalisation of its own")
 
 

@@ -16,8 +16,9 @@ FILE = click.Path(path_type=Path)
 if TYPE_CHECKING:  # generic for the type checker alone: click before 8.4 has no parameters there
     ShapeType = click.ParamType[tuple[int, ...]]
     RangeType = click.ParamType[tuple[float, float, float]]
+    NamedShapeType = click.ParamType[tuple[str, tuple[int, ...]]]
 else:
-    ShapeType = RangeType = click.ParamType
+    ShapeType = RangeType = NamedShapeType = click.ParamType
 
 
 class Shape(ShapeType):
@@ -36,6 +37,33 @@ class Shape(ShapeType):
         if not shape or min(shape) < 1:
             self.fail(f"'{value}' is not a shape; write the sizes of one sample at one step, like 1,28,28", param, ctx)
         return shape
+
+
+class NamedShape(NamedShapeType):
+    """A shape, or ``NAME=1,28,28`` for one of several inputs."""
+
+    name = "[NAME=]C,H,W"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, tuple[int, ...]]:
+        """The name, empty if there is none, and the sizes."""
+        name, equals, sizes = str(value).rpartition("=")
+        if equals and not name.isidentifier():
+            self.fail(f"'{name}' is not the name of an input; write the name of forward's parameter, like x=1,28,28", param, ctx)
+        return name, Shape().convert(sizes, param, ctx)
+
+
+def _shapes(ctx: click.Context, param: click.Parameter, given: tuple[tuple[str, tuple[int, ...]], ...]) -> Any:
+    """No shape, one, several in forward's order, or all by name."""
+    names = [name for name, _ in given]
+    if not given:
+        return None
+    if not any(names):
+        return given[0][1] if len(given) == 1 else [shape for _, shape in given]
+    if not all(names):
+        raise click.BadParameter("name all inputs or none", ctx, param)
+    if len(set(names)) < len(names):
+        raise click.BadParameter(f"the input '{next(n for n in names if names.count(n) > 1)}' has two shapes", ctx, param)
+    return dict(given)
 
 
 class Range(RangeType):
@@ -61,7 +89,10 @@ def model_options(command: Command) -> Command:
     options = (
         click.option("--arch", metavar="MODULE:FACTORY", help="What builds the network: package.module:factory or path/file.py:factory."),
         click.option("--arch-args", metavar="JSON", help="Keyword arguments of the factory."),
-        click.option("--input-shape", type=Shape(), help="Shape of one sample at one step, without batch and time axes."),
+        click.option(
+            "--input-shape", type=NamedShape(), multiple=True, callback=_shapes,
+            help="Shape of one sample at one step, without batch and time axes. Once for each of several inputs, by name or in order.",
+        ),
         click.option("--steps", type=click.IntRange(min=1), metavar="T", help="Time steps per sample."),
         click.option(
             "--layout", type=click.Choice(["step", "TB", "BT"]),
@@ -84,9 +115,16 @@ def model_options(command: Command) -> Command:
     return command
 
 
+def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and isinstance(ctx.obj, dict):
+        ctx.obj["quiet"] = True
+
+
 def json_option(command: Command) -> Command:
-    """One JSON object instead of text."""
+    """One JSON object instead of text; and ``-q`` behind the command as well as before it."""
+    quiet = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_quiet, help="No progress, only results and errors.")
+    command = quiet(command)
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(command)
 
 
-__all__ = ["FILE", "Range", "Shape", "json_option", "model_options"]
+__all__ = ["FILE", "NamedShape", "Range", "Shape", "json_option", "model_options"]

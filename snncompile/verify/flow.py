@@ -239,10 +239,11 @@ class _Run:
 
     def apart(self, original: Original) -> int:
         """On how many samples the float graph's readout differs from PyTorch's by more than rounding."""
-        graph_outputs, outputs = np.concatenate(self.stages["float"]), original.outputs[next(iter(original.outputs))]
+        label = next(iter(self.result.graph.outputs))
+        graph_outputs, outputs = np.concatenate(self.stages["float"]), original.outputs[label]
         theirs = logits(outputs, self.readout)
-        whole = outputs.shape[1] == graph_outputs.shape[1]  # else the network returns a mean or sum over time
-        kinds: tuple[Readout, ...] = (self.readout,) if whole else ("sum", "mean")
+        whole = outputs.shape[1] == graph_outputs.shape[1]  # else the network returns a mean, a sum or its last step
+        kinds: tuple[Readout, ...] = (self.readout,) if whole or self.readout == "last" else ("sum", "mean")
         limit = 1e-3 * float(np.abs(theirs).max(initial=1e-30))
         return min(int(np.count_nonzero(np.abs(logits(graph_outputs, k) - theirs).max(axis=1) > limit)) for k in kinds)
 
@@ -279,9 +280,11 @@ def _execute(
     return compare_bits(name, program.graph, program.schedule, kept, found, seconds)
 
 
-def default_input(graph: Graph, x: Array) -> dict[str, Array]:
-    """Name the samples of a network with one input."""
+def default_input(graph: Graph, x: Array | Mapping[str, Array]) -> dict[str, Array]:
+    """The samples by input; those of a network with one input need no name."""
     inputs = graph.of(IntInput)
+    if isinstance(x, Mapping):
+        return {n.name: x[n.name] for n in inputs}
     if len(inputs) != 1:
         raise fail("SNN604", f"the network has {len(inputs)} inputs: {', '.join(n.name for n in inputs)}", help="give every input by name")
     return {inputs[0].name: x}

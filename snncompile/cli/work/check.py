@@ -59,7 +59,7 @@ def _check(request: Request, progress: Progress) -> Checked:
     loaded = request.load(request.path)
     data = models.usable_data(request.data, loaded)
     known, _ = models.choose_range(loaded, request.input_range, data, None)
-    samples = None if data is None else data.x[: models.CALIBRATION_SAMPLES]
+    samples = None if data is None else data.first(models.CALIBRATION_SAMPLES).samples
     progress.phase("reading the network")
     if isinstance(loaded, LoadedGraph):
         return judge(Survey(graph=loaded.imported.graph), target=request.target, calibration=samples, input_range=known)

@@ -14,10 +14,10 @@ from snncompile.cli.work import model as models
 from snncompile.cli.work.request import ModelOptions, meant_for
 from snncompile.cli.work.sides import Sides, Source
 from snncompile.errors import fail
+from snncompile.pipeline import plain_shape
 from snncompile.report.diff import print_diff
 from snncompile.verify.localise import Localised, localise
 from snncompile.verify.reproduction import check_folder, write_reproduction
-from snncompile.verify.rerun import only_input
 
 Layout = Literal["step", "TB", "BT"]
 
@@ -78,14 +78,14 @@ def _compare(request: Request, progress: Progress) -> Localised:
     if a.label == b.label:
         b = replace(b, label=f"{b.label} (B)")
     progress.phase("comparing population by population")
-    return localise(a, b, {only_input(a.graph): first.data.x[:count]}, progress=progress.count)
+    return localise(a, b, first.by_input(a.graph, count), progress=progress.count)
 
 
 def _same_kind(a: Source, b: Source) -> None:
     """Both must take the same samples for the same number of steps (SNN045)."""
     (shape, steps), (other, others) = a.signature, b.signature
     if shape != other:
-        raise fail("SNN045", f"{a.name.file} takes samples of shape {list(shape)}, {b.name.file} of shape {list(other)}")
+        raise fail("SNN045", f"{a.name.file} takes samples of shape {plain_shape(shape)}, {b.name.file} of shape {plain_shape(other)}")
     if steps != others:
         raise fail("SNN045", f"{a.name.file} runs {steps} steps, {b.name.file} {others}", help="give both the same --steps")
 

@@ -45,6 +45,7 @@ class Request(ModelOptions):
     calibration: Path | None
     input_range: tuple[float, float, float] | None
     readout: Readout | None
+    readout_of: str | None
     weight_bits: int
     input_bits: int
     exact: Literal["auto", "always"]
@@ -158,10 +159,11 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     readout: Readout = request.readout or loaded.readout
     samples = (calibration or data or models.NO_DATA).first(models.CALIBRATION_SAMPLES)
     compiled = models.compile_loaded(
-        loaded, target=request.target, calibration=samples.x if len(samples) else None, input_range=known, readout=readout,
-        options=request.quantiser, progress=progress.phase, effects=True,
+        loaded, target=request.target, calibration=samples.samples if len(samples) else None, input_range=known, readout=readout,
+        options=request.quantiser, progress=progress.phase, readout_of=request.readout_of, effects=True,
     )  # fmt: skip
     models.warn_of_circumstances(compiled.decisions)
+    readout = compiled.readout
     measured = data or models.random_data(compiled.source_graph)
     check_labels(measured, _outputs(compiled.float_graph))
     learning = None
@@ -171,7 +173,7 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     with open_draft(destination) as draft:
         progress.phase("writing the program")
         bundle = draft.fill(compiled, models.facts(loaded), learning)
-        judged = models.original(compiled, loaded, measured.x, progress)
+        judged = models.original(compiled, loaded, measured.samples, progress)
         count = request.lava_samples or min(len(measured), LAVA_SAMPLES, affordable(bundle, request.timeout))
         found = check(
             bundle, measured, original=judged, backends=backends, samples=count, timeout=request.timeout, readout=readout, progress=progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from snncompile import pipeline
@@ -31,7 +32,7 @@ def _stages(request: Request, progress: Progress) -> Inspected:
     stage = request.stage or "folded"
     data = models.usable_data(request.data, loaded)
     known, _ = models.choose_range(loaded, request.input_range, data, None)
-    samples = None if data is None else data.x[: models.CALIBRATION_SAMPLES]
+    samples = None if data is None else data.first(models.CALIBRATION_SAMPLES).samples
     if stage == "integer":
         compiled = models.compile_loaded(
             loaded, target=request.target, calibration=samples, input_range=known, readout=loaded.readout, progress=progress.phase,
@@ -42,7 +43,7 @@ def _stages(request: Request, progress: Progress) -> Inspected:
     before, decisions = captured(loaded, progress)
     if request.ledger and isinstance(loaded, LoadedGraph):
         progress.phase("measuring what the file's reading decides")
-        decisions = loaded.imported.measured(samples)
+        decisions = loaded.imported.measured(None if isinstance(samples, Mapping) else samples)
     graph, given = pipeline.describe_input(before, samples, known)
     if stage == "captured" and not request.ledger:
         return Inspected(stage, graph, decisions, [])

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from snncompile import pipeline
+from snncompile.capture.capture import named_inputs
 from snncompile.capture.circumstances import LENGTH, MODE, STATISTICS
 from snncompile.capture.load import LoadedGraph, LoadedModel
 from snncompile.cli import show
 from snncompile.cli.data import Data, check_range, load_data
 from snncompile.cli.progress import Progress as Steps
+from snncompile.cli.work.request import sample_shapes
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.linear_ops import Input
 from snncompile.ledger import Decision
@@ -63,16 +65,24 @@ def choose_range(
     return known, None
 
 
+def shapes_of(loaded: Loaded) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+    """The shape of one sample at one step; by input where there are several, or one was named."""
+    if isinstance(loaded, LoadedGraph):
+        return sample_shapes(loaded.imported.graph)
+    shapes = named_inputs(loaded.model, loaded.input_shape)
+    return shapes if len(shapes) > 1 or isinstance(loaded.input_shape, dict) else next(iter(shapes.values()))
+
+
 def usable_data(path: Path | None, loaded: Loaded, *, strict: bool = True) -> Data | None:
     """Samples for a network; with ``strict`` off (data found, not named) unfit data is no error but None."""
     if path is None:
         return None
     if strict:
-        return load_data(path, loaded.input_shape, loaded.steps)
+        return load_data(path, shapes_of(loaded), loaded.steps)
     from snncompile.errors import CompileError  # noqa: PLC0415
 
     try:
-        data = load_data(path, loaded.input_shape, loaded.steps)
+        data = load_data(path, shapes_of(loaded), loaded.steps)
         if loaded.input_range is not None:
             check_range(data, loaded.input_range)
         return data
@@ -82,19 +92,22 @@ def usable_data(path: Path | None, loaded: Loaded, *, strict: bool = True) -> Da
 
 
 def compile_loaded(
-    loaded: Loaded, *, target: str, calibration: Array | None, input_range: tuple[float, float, float] | None, readout: Readout,
-    options: Options | None = None, progress: Progress | None = None, effects: bool = False,
+    loaded: Loaded, *, target: str, calibration: Array | Mapping[str, Array] | None, input_range: tuple[float, float, float] | None,
+    readout: Readout, options: Options | None = None, progress: Progress | None = None, effects: bool = False,
+    readout_of: str | None = None,
 ) -> Compiled:  # fmt: skip
     """Compile what a file holds: a PyTorch model by running it, a graph as it is; ``effects`` measures what its reading decided."""
     if isinstance(loaded, LoadedGraph):
-        decisions = loaded.imported.measured(calibration) if effects else loaded.imported.decisions
+        imported, given = loaded.imported, None if isinstance(calibration, Mapping) else calibration
+        decisions = imported.measured(given) if effects else imported.decisions
         return pipeline.compile_graph(
             loaded.imported.graph, target=target, calibration=calibration, input_range=input_range, options=options, readout=readout,
-            name=loaded.name, decisions=decisions, progress=progress,
+            name=loaded.name, decisions=decisions, progress=progress, readout_of=readout_of,
         )  # fmt: skip
     return pipeline.compile(
         loaded.model, target=target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, calibration=calibration,
         input_range=input_range, readout=readout, name=loaded.name, options=options, progress=progress,
+        readout_of=readout_of,
     )  # fmt: skip
 
 
@@ -105,7 +118,7 @@ def warn_of_circumstances(decisions: Iterable[Decision]) -> None:
             show.warn(f"{d.what}: {d.value}; {d.why}")
 
 
-def original(compiled: Compiled, loaded: Loaded, x: Array, progress: Steps) -> Original:
+def original(compiled: Compiled, loaded: Loaded, x: Array | Mapping[str, Array], progress: Steps) -> Original:
     """Run the network that the program is judged against."""
     imported = isinstance(loaded, LoadedGraph)
     progress.phase("running the imported network" if imported else "running the network in PyTorch")
@@ -114,8 +127,10 @@ def original(compiled: Compiled, loaded: Loaded, x: Array, progress: Steps) -> O
 
 def random_data(graph: Graph) -> Data:
     """Seeded random samples in the input's range; they say nothing about accuracy."""
-    source = graph.of(Input)[0]
-    return Data(np.asarray(random_input(source, graph.steps, RANDOM_SAMPLES)), None, f"{RANDOM_SAMPLES} seeded random samples")
+    sources = [n for n in graph.of(Input) if isinstance(n, Input)]
+    found = {n.name: np.asarray(random_input(n, graph.steps, RANDOM_SAMPLES, seed=k)) for k, n in enumerate(sources)}
+    source = f"{RANDOM_SAMPLES} seeded random samples"
+    return Data(found[sources[0].name], None, source, by_name=found if len(found) > 1 else {})
 
 
 def facts(loaded: Loaded) -> dict[str, Any]:
@@ -124,6 +139,6 @@ def facts(loaded: Loaded) -> dict[str, Any]:
 
 
 __all__ = [
-    "CALIBRATION_SAMPLES", "NO_DATA", "choose_range", "compile_loaded", "facts", "original", "random_data", "sibling_data", "usable_data",
-    "users_output_to_stderr", "warn_of_circumstances",
+    "CALIBRATION_SAMPLES", "NO_DATA", "choose_range", "compile_loaded", "facts", "original", "random_data", "shapes_of", "sibling_data",
+    "usable_data", "users_output_to_stderr", "warn_of_circumstances",
 ]  # fmt: skip

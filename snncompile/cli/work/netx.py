@@ -33,6 +33,8 @@ def load(
         "--arch": options.arch, "--arch-args": options.arch_args, "--layout": options.layout, "--trust-pickle": options.trust_pickle,
         "--calibration": calibration, "--weight-bits, --input-bits or --exact": quantiser is not None and quantiser != Options(),
     }  # fmt: skip
+    if options.input_shape is not None and not isinstance(options.input_shape, tuple):
+        raise fail("SNN154", f"{path} has one input without a name", help="write --input-shape once, like 1,28,28")
     useless = [name for name, value in given.items() if value]
     if useless:
         raise fail("SNN154", f"{path} holds integers, for which {useless[0]} means nothing", help=f"leave {useless[0]} out")

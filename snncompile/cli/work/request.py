@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from snncompile.backends.bundle import Bundle
 from snncompile.cli.data import Data, check_labels, load_data
+from snncompile.ir.graph import Graph
 from snncompile.ir.integer import IntInput
+from snncompile.ir.linear_ops import Input
 
 if TYPE_CHECKING:
     from snncompile.capture.load import LoadedGraph, LoadedModel
@@ -27,7 +29,7 @@ class ModelOptions:
 
     arch: str | None = None
     arch_args: str | None = None
-    input_shape: tuple[int, ...] | None = None
+    input_shape: Any = None
     steps: int | None = None
     layout: Literal["step", "TB", "BT"] | None = None
     trust_pickle: bool = False
@@ -61,12 +63,24 @@ def meant_for(path: Path | None) -> frozenset[str]:
     return MEANT_FOR.get(suffix, CODE)
 
 
+def sample_shapes(graph: Graph) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+    """The shape of one sample at one step; by input where there are several."""
+    shapes = {n.name: graph.shape(n.name) for n in graph.of(Input, IntInput)}
+    return shapes if len(shapes) > 1 else next(iter(shapes.values()))
+
+
+def shape_from(settings: Any) -> Any:
+    """An input's shape, or several inputs', from a bundle's plain data."""
+    if isinstance(settings, dict):
+        return {name: tuple(shape) for name, shape in settings.items()}
+    return [tuple(shape) for shape in settings] if settings and isinstance(settings[0], list) else tuple(settings)
+
+
 def bundle_data(bundle: Bundle, path: Path) -> Data:
     """Samples for a program, with labels that it has outputs for."""
-    source = bundle.graph.of(IntInput)[0]
-    data = load_data(path, bundle.graph.shape(source.name), bundle.graph.steps)
+    data = load_data(path, sample_shapes(bundle.graph), bundle.graph.steps)
     check_labels(data, math.prod(bundle.graph.shape(bundle.output)))
     return data
 
 
-__all__ = ["ModelOptions", "bundle_data", "meant_for"]
+__all__ = ["ModelOptions", "bundle_data", "meant_for", "sample_shapes", "shape_from"]

@@ -38,7 +38,7 @@ def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout:
         progress.phase("reading the bundle")
         program = read_bundle(bundle)
         samples = bundle_data(program, data)
-        x = default_input(program.graph, samples.x)
+        x = default_input(program.graph, samples.samples)
         cut = clipped_inputs(program.graph, x)
         warn_clipped(cut)
         payloads = input_values(program.graph, x)
@@ -111,6 +111,8 @@ def _onnx(program: Bundle, payloads: dict[str, Array], progress: Progress) -> Ar
 
 
 def _save(path: Path, **arrays: Any) -> None:
+    if path.is_dir():
+        raise fail("SNN030", f"cannot write {path}: it is a folder", help="name a file that ends in .npz with -o")
     target = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
     draft = target.with_name(f".{target.name}.tmp.npz")
     try:

@@ -16,7 +16,7 @@ from snncompile.cli.data import Data, load_data
 from snncompile.cli.progress import Progress
 from snncompile.cli.side_name import EXECUTORS, SideName
 from snncompile.cli.work import netx
-from snncompile.cli.work.request import ModelOptions
+from snncompile.cli.work.request import ModelOptions, sample_shapes
 from snncompile.errors import fail
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput
@@ -25,7 +25,7 @@ from snncompile.mapping.schedule import Schedule
 from snncompile.verify.backends import run_lava, run_onnxruntime, run_scheduled
 from snncompile.verify.dynamics import input_values
 from snncompile.verify.judge import TORCH
-from snncompile.verify.rerun import Side
+from snncompile.verify.rerun import Side, only_input
 
 if TYPE_CHECKING:
     from snncompile.capture.capture import Captured
@@ -101,7 +101,7 @@ class Source:
         from snncompile.cli.work import model as models  # noqa: PLC0415 - torch
 
         known, _ = models.choose_range(self.loaded, self.wanted.input_range, self.data, None)
-        samples = self.data.x[: models.CALIBRATION_SAMPLES]
+        samples = self.data.first(models.CALIBRATION_SAMPLES).samples
         return models.compile_loaded(
             self.loaded, target=self.wanted.target, calibration=samples, input_range=known, readout=self.loaded.readout,
             progress=self.progress.phase,
@@ -124,20 +124,28 @@ class Source:
         """The captured graph, with what the data say about its input."""
         graph = self.captured if isinstance(self.captured, Graph) else self.captured.graph
         known = self.wanted.input_range or self.loaded.input_range or self.data.grid
-        return pipeline.describe_input(graph, self.data.x[:1], known)[0]
+        return pipeline.describe_input(graph, self.data.first(1).samples, known)[0]
 
     @cached_property
-    def signature(self) -> tuple[tuple[int, ...], int]:
+    def signature(self) -> tuple[tuple[int, ...] | dict[str, tuple[int, ...]], int]:
         """Shape of one sample at one step, and T."""
         if self.is_bundle or self.is_net:
             graph = self.program.graph
-            return graph.shape(graph.of(IntInput)[0].name), graph.steps
-        return tuple(self.loaded.input_shape), self.loaded.steps
+            return sample_shapes(graph), graph.steps
+        from snncompile.cli.work import model as models  # noqa: PLC0415 - torch
+
+        return models.shapes_of(self.loaded), self.loaded.steps
 
     @cached_property
     def data(self) -> Data:
         """The samples."""
         return load_data(self.path, *self.signature)
+
+    def by_input(self, graph: Graph, count: int | None = None) -> dict[str, Array]:
+        """The first samples for a graph of this file, by the name of its input."""
+        data = self.data if count is None else self.data.first(count)
+        names = [n.name for n in graph.of(Input, IntInput)]
+        return {name: data.by_name[name] for name in names} if data.by_name else {only_input(graph): data.x}
 
     def default_stage(self) -> str:
         """What is meant where no stage was named: the nearest to what the user wrote."""
@@ -179,14 +187,14 @@ class Sides:
             graph = source.source_graph
             if stage == "folded":
                 self.progress.phase("folding")
-                graph = pipeline.fold(graph, {graph.of(Input)[0].name: source.data.x})[0]
+                graph = pipeline.fold(graph, source.by_input(graph))[0]
             return Side(label=label, graph=graph)
         if stage == "pytorch":
             return self._pytorch(source, label)
         program = source.program
         if stage == "integer":
             return Side(label=label, graph=program.graph)
-        return Side(label=label, graph=program.graph, recorded=self._execute(stage, program, source.data.first(self.samples).x))
+        return Side(label=label, graph=program.graph, recorded=self._execute(stage, program, source.by_input(program.graph, self.samples)))
 
     def _pytorch(self, source: Source, label: str) -> Side:
         captured = source.captured
@@ -196,12 +204,12 @@ class Sides:
         from snncompile.capture.observe import observe  # noqa: PLC0415 - torch
 
         self.progress.phase("running PyTorch")
-        recorded = observe(captured, {captured.inputs[0]: source.data.first(self.samples).x}, with_outputs=True)
+        recorded = observe(captured, source.by_input(captured.graph, self.samples), with_outputs=True)
         real = {ref: np.asarray(value, dtype=np.float64) for ref, value in recorded.items()}
         return Side(label=label, graph=captured.graph, recorded=real, tolerance=TORCH)
 
-    def _execute(self, stage: str, program: Program, x: Array) -> Mapping[str, Array]:
-        payloads = input_values(program.graph, {program.graph.of(IntInput)[0].name: x})
+    def _execute(self, stage: str, program: Program, x: Mapping[str, Array]) -> Mapping[str, Array]:
+        payloads = input_values(program.graph, x)
         if stage == "hops":
             self.progress.phase("running the reference hop by hop")
             return run_scheduled(program.graph, program.schedule, payloads)

@@ -13,7 +13,7 @@ from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
 from snncompile.cli.work import model as models
 from snncompile.cli.work import netx
-from snncompile.cli.work.request import ModelOptions, bundle_data
+from snncompile.cli.work.request import ModelOptions, bundle_data, shape_from
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import fail
 from snncompile.ir.graph import Graph
@@ -72,7 +72,7 @@ def _original(request: Request, bundle: Bundle, data: Data, progress: Progress) 
     progress.phase("loading the model")
     settings: dict[str, Any] = dict(bundle.manifest["settings"])
     options = ModelOptions(
-        arch=request.arch, arch_args=request.arch_args, input_shape=request.input_shape or tuple(settings["input_shape"]),
+        arch=request.arch, arch_args=request.arch_args, input_shape=request.input_shape or shape_from(settings["input_shape"]),
         steps=request.steps or settings["steps"], layout=request.layout or settings["layout"], trust_pickle=request.trust_pickle,
         states=request.states, nir_dialect=request.nir_dialect, nir_set=request.nir_set,
     )  # fmt: skip
@@ -82,9 +82,9 @@ def _original(request: Request, bundle: Bundle, data: Data, progress: Progress) 
         show.warn(f"{request.against} is not the file that this bundle was made from (its SHA-256 differs)")
     known = settings["input_range"]
     compiled = models.compile_loaded(
-        loaded, target=bundle.manifest["target"]["name"], calibration=data.x[: models.CALIBRATION_SAMPLES],
+        loaded, target=bundle.manifest["target"]["name"], calibration=data.first(models.CALIBRATION_SAMPLES).samples,
         input_range=None if known is None else tuple(known), readout=bundle.manifest["readout"], options=Options(**settings["options"]),
-        progress=progress.phase,
+        progress=progress.phase, readout_of=next(iter(bundle.graph.outputs)),
     )  # fmt: skip
     difference = _different(bundle.graph, compiled.result.graph)
     if difference is not None:
@@ -92,7 +92,7 @@ def _original(request: Request, bundle: Bundle, data: Data, progress: Progress) 
         raise fail(
             "SNN040", f"{request.bundle} was not made from {name}: {difference}", help="name the model that the bundle was exported from"
         )
-    return models.original(compiled, loaded, data.x, progress)
+    return models.original(compiled, loaded, data.samples, progress)
 
 
 def _different(ours: Graph, theirs: Graph) -> str | None:

@@ -37,8 +37,9 @@ def check(
 
         import_runtime()
     program = Program(graph=bundle.graph, schedule=bundle.schedule, populations=bundle.populations, plan_folder=bundle.plan_folder)
+    x = default_input(bundle.graph, data.samples)
     found = verify(
-        program, default_input(bundle.graph, data.x), y=data.y, original=original, backends=backends, samples=samples, timeout_s=timeout,
+        program, x, y=data.y, original=original, backends=backends, samples=samples, timeout_s=timeout,
         readout=readout, progress=count, preparing=progress.phase,
     )  # fmt: skip
     warn_clipped(found.saturation.inputs)
