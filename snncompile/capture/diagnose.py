@@ -80,7 +80,7 @@ def _refuse_leftovers(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Non
     try:
         for call in calls:
             session(call)
-    except RuntimeError:  # leftovers of another batch size, or a mistake that the trace will locate
+    except Exception:  # leftovers of another batch size, or a mistake that the trace will locate
         after = {}
     else:
         after = _tensors(twin)
@@ -93,13 +93,13 @@ def _refuse_leftovers(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Non
         held[k].zero_()
     try:
         fresh = _run(clean, driver, calls)
-    except RuntimeError:
+    except Exception:
         fresh, old = [], [k for k in old if before[k].shape[:1] != (1,)]
         if not old:
             return
     try:
         apart = not fresh or not all(_same(a, b) for a, b in zip(fresh, _run(as_is, driver, calls), strict=True))
-    except RuntimeError:
+    except Exception:
         apart = True
     if apart:
         raise fail(
