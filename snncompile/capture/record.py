@@ -27,6 +27,11 @@ from snncompile.capture.trace import Raw, Ref, Trace, innermost, replace_leaves
 from snncompile.errors import CompileError, Location, fail
 
 VALUES = ("numpy", "tolist", "__array__")
+AS_CALLED = "check --input-shape, --steps and --layout: the compiler calls the network just as your own evaluation loop does"
+MIXED = (
+    "the network mixes precisions: its inputs come in that of its weights (float32 where they are half); make spikes and states with"
+    " .to(x) or zeros_like instead of .float(), .half() or torch.zeros"
+)
 METADATA = ("device", "size", "stride", "storage_offset", "sym_size", "sym_stride", "sym_storage_offset", "sym_numel", "is_contiguous")
 
 
@@ -237,7 +242,7 @@ def _explain(e: Exception) -> CompileError:
         "SNN113",
         f"the network raised {type(e).__name__} when it was run: {text}",
         loc=loc,
-        help="check --input-shape, --steps and --layout: the compiler calls the network just as your own evaluation loop does",
+        help=MIXED if "dtype" in text or "scalar type" in text else AS_CALLED,
     )
 
 

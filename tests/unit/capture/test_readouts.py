@@ -111,3 +111,15 @@ def test_a_dataclass_that_goes_in_and_out_is_state():
 
 def test_a_dataclass_as_attribute_and_as_output():
     agrees(Kept(), (6,))
+
+
+class Mixed(InAndOut):
+    def forward(self, x):
+        return self.b((self.a(x) >= 0.5).float())
+
+
+def test_a_network_that_mixes_precisions_is_told_so():
+    with pytest.raises(CompileError, match="mixes precisions") as caught:
+        capture(Mixed().double(), input_shape=(6,), steps=3)
+    assert caught.value.code == "SNN113"
+    assert "test_readouts.py:" in str(caught.value)
