@@ -202,6 +202,7 @@ class Builder:
         if given == shape:
             return ref
         index = np.arange(prod(given)).reshape((1,) * (len(shape) - len(given)) + given)
+        index = strip(index, len(shape))
         return self._add(Gather(name=self._name("spread"), inputs=(ref,), index=np.ascontiguousarray(np.broadcast_to(index, shape))))
 
     def _current(self, raw: Raw, p: Population) -> tuple[str, Array]:

@@ -74,7 +74,8 @@ RANKS = {
 def _lead(raw: Raw, shapes: dict[str, tuple[int, ...]], known: dict[str, int], sources: list[str]) -> int:
     shape = raw.shape
     if base(raw) in RANKS:
-        return max(len(shape) - RANKS[base(raw)], 0)
+        line = base(raw) == "convolution" and getattr(raw.args[1], "ndim", 4) == 3
+        return max(len(shape) - (2 if line else RANKS[base(raw)]), 0)
     source = max(sources, key=lambda s: len(shapes[s]))
     inner = shapes[source][known[source] :]
     if len(shape) >= len(inner) and shape[len(shape) - len(inner) :] == inner and all(n == 1 for n in shape[: len(shape) - len(inner)]):

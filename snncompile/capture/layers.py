@@ -72,6 +72,8 @@ def _convolution(raw: Raw, b: Builder) -> list[Layer]:
     x, w, bias, stride, padding, dilation, transposed, _, groups = raw.args[:9]
     _fixed(raw, b, w, bias)
     weight = np.asarray(number(w))
+    if weight.ndim == 3 and not transposed:
+        return _along_a_line(raw, b, x, weight, bias)
     if transposed or weight.ndim != 4:
         kind = "transposed" if transposed else f"{weight.ndim - 2}-dimensional"
         raise b.impossible(raw, f"a {kind} convolution cannot be deployed", "use nn.Conv2d (with nearest upsampling in front, if need be)")
@@ -82,6 +84,23 @@ def _convolution(raw: Raw, b: Builder) -> list[Layer]:
         name=name, inputs=inputs, loc=loc, weight=weight, bias=shaped, stride=_pair(stride), padding=(ph, ph, pw, pw),
         dilation=_pair(dilation), groups=groups,
     ))]  # fmt: skip
+
+
+def _along_a_line(raw: Raw, b: Builder, x: Any, weight: Array, bias: Any) -> list[Layer]:
+    """A one-dimensional convolution is one over maps of a single row."""
+    stride, padding, dilation, _, _, groups = (*raw.args[3:9],)
+    offset = number(bias)
+    shaped = None if offset is None else offset.reshape(1, -1, 1, 1)
+    before, after = b.raw_shape(x)[-2:], b.shape(raw.name)
+    rows, line = (np.arange(prod(n)).reshape(n[0], 1, n[1]) for n in (before, after))
+    return [
+        Layer(x, lambda name, inputs, loc: Gather(name=name, inputs=inputs, loc=loc, index=rows)),
+        Layer(x, lambda name, inputs, loc: Conv2d(
+            name=name, inputs=inputs, loc=loc, weight=weight[:, :, None], bias=shaped, stride=(1, int(stride[0])),
+            padding=(0, 0, int(padding[0]), int(padding[0])), dilation=(1, int(dilation[0])), groups=groups,
+        )),
+        Layer(x, lambda name, inputs, loc: Gather(name=name, inputs=inputs, loc=loc, index=line.reshape(after))),
+    ]  # fmt: skip
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -168,18 +168,20 @@ def _graded(work: _Work, n: Neuron | NeuronProgram) -> Graded | None:
 
 
 def _graded_program(work: _Work, n: NeuronProgram) -> Graded:
-    """The payload of a program: as wide as a stream's, as fine as its readers take; its range is that of the register."""
+    """The payload of a program: as wide as a stream's, as fine as its readers take; calibrated only where it starts a loop."""
     most = 2**work.options.stream_bits - 1
     peak = work.heard.peaks.get(n.name, 0.0)
-    finest = 0.0
-    if peak:
-        finest = finest_lsb(
-            work.graph, n, lambda op: peak if op.name == n.name else _peak(work, op), codes=2 ** (work.options.weight_bits - 1) - 1,
-            target=work.target, readers=work.readers[n.name],
-        )  # fmt: skip
-        finest = min(finest, peak / LEAST)
-    lsb = 2.0 ** int(np.ceil(np.log2(max(peak / most, finest)))) if peak else None
-    return Graded(low=-most, high=most, most=most, lsb=lsb, finest=finest)
+    lsb = 2.0 ** int(np.ceil(np.log2(max(peak / most, _finest(work, n, peak))))) if peak else None
+    return Graded(low=-most, high=most, most=most, lsb=lsb)
+
+
+def _finest(work: _Work, n: NeuronProgram, peak: float) -> float:
+    """The smallest payload LSB that the readers of a program can add up, if it sends up to ``peak``."""
+    finest = finest_lsb(
+        work.graph, n, lambda op: peak if op.name == n.name else _peak(work, op), codes=2 ** (work.options.weight_bits - 1) - 1,
+        target=work.target, readers=work.readers[n.name],
+    )  # fmt: skip
+    return min(finest, peak / LEAST)
 
 
 def _peak(work: _Work, op: Op) -> float:
@@ -239,14 +241,15 @@ def _arriving(work: _Work, n: Neuron | NeuronProgram) -> list[Incoming]:
 
 def _lower_program(work: _Work, n: NeuronProgram, graded: Graded | None) -> None:
     """Likewise for a neuron program, whose ports belong to one current each."""
-    if n.name in work.payloads and graded is not None:
-        graded = replace(graded, lsb=float(work.payloads[n.name].lsb), fixed=True)
+    if graded is not None:
+        known = n.name in work.payloads
+        graded = replace(graded, lsb=float(work.payloads[n.name].lsb) if known else None, fixed=known)
     arriving = iter(_arriving(work, n))
     roots = (work.graph.node(ref) for ref in n.inputs)
     currents = tuple(tuple(next(arriving) for _ in (root.inputs if isinstance(root, Add) else (root,))) for root in roots)
     job = ProgramJob(
         program=n, currents=currents, shape=work.graph.shape(n.name), steps=work.graph.steps, seen=work.seen.get(n.name, {}),
-        graded=graded, target=work.target, options=work.options,
+        graded=graded, finest=partial(_finest, work, n), target=work.target, options=work.options,
     )  # fmt: skip
     _keep(work, n, lower_program(job), graded)
 

@@ -14,6 +14,7 @@ from snncompile.errors import CompileError, Diagnostic
 from snncompile.ir.graph import Array, Shape
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.neuron import Fire, Neuron, Reset
+from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.numerics import Format, Interval, few_levels
 from snncompile.quantize.admit import decay_codes, has_gain
 from snncompile.quantize.background import Blank, settle
@@ -173,7 +174,7 @@ def _coarser(plan: _Plan) -> _Attempt | None:
     payloads beside other ports, whose grids were chosen for each other.
     """
     graded = [p for p in plan.job.ports if p.payload.high > 1]
-    if not any(isinstance(p.port.source, Neuron) or len(plan.job.ports) > 1 for p in graded):
+    if not any(isinstance(p.port.source, FLOAT_POPULATIONS) or len(plan.job.ports) > 1 for p in graded):
         return None
     for coarse in range(1, plan.width + 8):
         candidate = replace(plan, measured=coarsened(plan.measured, coarse), coarse=coarse)

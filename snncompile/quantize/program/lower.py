@@ -7,7 +7,7 @@ and a current is not rounded at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -41,7 +41,8 @@ FEWEST = 2**7
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProgramJob:
-    """A program to lower. ``currents`` has the ports of every current, ``seen`` the calibrated range of every register."""
+    """A program to lower. ``currents`` has the ports of every current, ``seen`` the calibrated range of every register; ``finest`` is
+    the smallest payload LSB that readers can add up, for the largest value that is sent."""
 
     program: NeuronProgram
     currents: tuple[tuple[Incoming, ...], ...]
@@ -49,6 +50,7 @@ class ProgramJob:
     steps: int
     seen: Mapping[str, Range]
     graded: Graded | None
+    finest: Callable[[float], float]
     target: Target
     options: Options
 
@@ -202,7 +204,7 @@ def _payload(job: ProgramJob, fixed: Fixed, ranges: Mapping[str, Range]) -> dict
     low, high = ranges[n.payload]
     largest = max(abs(low), abs(high), 2.0 ** fixed.lsb[n.payload])
     e = fixed.lsb[n.payload]
-    wanted = int(np.ceil(np.log2(max(largest / g.most, g.finest)))) if g.lsb is None else round(np.log2(g.lsb))
+    wanted = int(np.ceil(np.log2(max(largest / g.most, job.finest(largest))))) if g.lsb is None else round(np.log2(g.lsb))
     shift = max(0, wanted - e)
     top = int(np.ceil(largest * 2.0 ** -(e + shift)))
     return {
