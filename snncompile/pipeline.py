@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from snncompile.capture.attention import Gates, decision, gate_populations, with_gates
 from snncompile.capture.capture import Captured, InputShape, capture
 from snncompile.capture.check import check_capture, predict
 from snncompile.capture.circumstances import circumstances
@@ -75,6 +76,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     readout: Readout = "sum",
     readout_of: str | None = None,
     name: str = "network",
+    seca: Gates = "calibrated",
     progress: Progress | None = None,
 ) -> Compiled:
     """Compile a PyTorch network for a target.
@@ -85,23 +87,31 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     readout_of   the output that decides, of several; by default the first
     calibration  real samples, ``(N, *input_shape)`` (constant over the steps) or ``(N, T, *input_shape)``, or several inputs by name
     input_range  (low, high, grid) of the raw input where known: 8-bit images are (0, 255, 1)
+    seca         channel attention with the gates of its calibration, or with live ones: ``exact`` on the chip, ``host`` on its host
     raises       CompileError, each with the user's source line, the limit and a way out
     """
     say = progress or (lambda _: None)
-    load_target(target)  # an unknown one is said before the capture
+    chip = load_target(target)  # an unknown one is said before the capture
+    given = model
+    model = with_gates(given, seca)
     say("capturing the network by running it")
     captured = capture(model, input_shape=input_shape, steps=steps, layout=layout, name=name)
     graph, samples = describe_input(captured.graph, calibration, input_range)
+    if seca == "host":
+        graph = replace(graph, meta={**graph.meta, "host": list(gate_populations(captured, given)), "host_latency": chip.host_latency})
     captured = replace(captured, graph=graph)
     readout, decided = _readout(captured, readout_of, readout)
+    attention = decision(captured, given, seca, samples, chip.host_latency if seca == "host" else 0)
     say("comparing with PyTorch")
     for probe in probes(graph, samples):
         check_capture(captured, model, probe)
     compiled = compile_graph(
         graph, target=target, calibration=samples, input_range=input_range, options=options, readout=readout, name=name,
-        readout_of=readout_of, decisions=(*captured.decisions, *decided, *circumstances(model, steps)), progress=progress,
+        readout_of=readout_of, progress=progress,
+        decisions=(*captured.decisions, *decided, *circumstances(model, steps), *(() if attention is None else (attention,))),
     )  # fmt: skip
     settings = {**compiled.settings, "input_shape": plain_shape(input_shape), "layout": layout}
+    settings |= {} if seca == "calibrated" else {"seca": seca}
     return replace(compiled, captured=captured, settings=settings, stand_ins=stand_ins(model))
 
 
@@ -248,6 +258,7 @@ def original(compiled: Compiled, model: torch.nn.Module | None, x: Array | Mappi
     if compiled.captured is None or model is None:
         outputs = in_batches(compiled.source_graph, given)
         return Original(float_graph=compiled.float_graph, outputs=outputs, capture=None, passes=compiled.passes)
+    model = with_gates(model, compiled.settings.get("seca", "calibrated"))
     outs = predict(compiled.captured, model, given)
     record = check_capture(compiled.captured, model, {name: values[:checked] for name, values in given.items()})
     return Original(

@@ -25,12 +25,13 @@ from snncompile.ir.program import IntProgram
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A port as the schedule sees it: who sends, through which synapse, to whom, and how many model steps late."""
+    """A port as the schedule sees it: who sends, through which synapse, to whom, how many model steps late, and its least hops."""
 
     source: str
     synapse: str
     reader: str
     delay: int
+    least: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Schedule:
     hop_delay   per synapse: hardware steps from the sender's update to the reader's; 1 is the hop itself
     model_delay per synapse: how many model steps late it comes; in a sample's first steps it delivers its initial payload
     total_hops  the depth of the last population: hardware steps from an input to the output it causes
+    host        populations that the chip's host computes: what they hear and send takes the target's ``host.latency`` more steps
     critical    populations on a cycle that forces the initiation interval, empty if it is 1
     """
 
@@ -51,6 +53,7 @@ class Schedule:
     model_delay: dict[str, int]
     wires: tuple[Wire, ...]
     critical: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
 
     @property
     def total_hops(self) -> int:
@@ -68,7 +71,8 @@ class Schedule:
             lines.append(f"forced by the cycle {' -> '.join(self.critical)}")
         for name in sorted(self.depth, key=lambda n: (self.depth[n], n)):
             arrivals = [f"{w.source} by {w.synapse} (hop {self.hop_delay[w.synapse]})" for w in self.wires if w.reader == name]
-            lines.append(f"  {self.depth[name]:4d}  {name}" + (f"  from {', '.join(arrivals)}" if arrivals else ""))
+            place = " (on the host)" if name in self.host else ""
+            lines.append(f"  {self.depth[name]:4d}  {name}{place}" + (f"  from {', '.join(arrivals)}" if arrivals else ""))
         return "\n".join(lines)
 
 
@@ -101,21 +105,23 @@ def schedule(graph: Graph, hop_limit: int | None = None, interval: int = 1) -> S
     return Schedule(
         steps=graph.steps, initiation_interval=ii, depth=depth, hop_delay=hops, wires=wires,
         model_delay={w.synapse: w.delay for w in wires}, critical=critical_cycle(wires, ii) if ii == forced else (),
+        host=tuple(graph.meta.get("host", ())),
     )  # fmt: skip
 
 
 def _wires(graph: Graph) -> Iterable[Wire]:
+    host, latency = set(graph.meta.get("host", ())), int(graph.meta.get("host_latency", 0))
     for n in graph.nodes:
         if isinstance(n, (IntNeuron, IntProgram)):
             for p in ports(graph, n):
-                yield Wire(p.source.name, p.synapse.name, n.name, len(p.delays))
+                yield Wire(p.source.name, p.synapse.name, n.name, len(p.delays), 1 + latency * len({p.source.name, n.name} & host))
 
 
 def _constraints(wires: Iterable[Wire], ii: int) -> nx.DiGraph:
-    """Edge source -> reader of weight ``II * delay - 1``: a negative cycle is one that needs a larger II."""
+    """Edge source -> reader of weight ``II * delay - least hops``: a negative cycle is one that needs a larger II."""
     g = nx.DiGraph()
     for w in wires:
-        weight = ii * w.delay - 1
+        weight = ii * w.delay - w.least
         if not g.has_edge(w.source, w.reader) or weight < g[w.source][w.reader]["weight"]:
             g.add_edge(w.source, w.reader, weight=weight)
     return g
@@ -124,7 +130,7 @@ def _constraints(wires: Iterable[Wire], ii: int) -> nx.DiGraph:
 def smallest_interval(wires: Iterable[Wire]) -> int:
     """The smallest II without a negative cycle. A cycle has at most as many hops as populations, and a delay of at least 1."""
     wires = tuple(wires)
-    low, high = 1, max(1, len({w.reader for w in wires}))
+    low, high = 1, max(1, sum({w.reader: w.least for w in sorted(wires, key=lambda w: w.least)}.values()))
     while low < high:
         middle = (low + high) // 2
         if nx.negative_edge_cycle(_constraints(wires, middle)):
@@ -156,7 +162,7 @@ def depths(names: Iterable[str], inputs: set[str], wires: Iterable[Wire], ii: in
     for _ in range(len(depth) + 1):
         moved = False
         for w in wires:
-            least = depth[w.source] + 1 - ii * w.delay
+            least = depth[w.source] + w.least - ii * w.delay
             if depth[w.reader] < least:
                 depth[w.reader], moved = least, True
         if not moved:

@@ -69,6 +69,14 @@ class Target:
         """The most hardware steps one synapse can take: its own step and the synaptic delay."""
         return self.delay + 1
 
+    @property
+    def host_latency(self) -> int:
+        """Hardware steps from the chip to its host, and likewise back; raises CompileError SNN314 where no host is described."""
+        found = self.quantities.get("host.latency")
+        if found is None:
+            raise CompileError(Diagnostic("SNN314", f"{self.name} describes no host to run a population on ({self.file}: host.latency)"))
+        return int(found.value)
+
     def cite(self, key: str) -> str:
         """For notes: where a limit is written down and who says so, e.g. ``cite("formats.membrane")``."""
         return f"limit is {self.file}: {self.quantities[key]}"

@@ -123,7 +123,8 @@ def compare(
 def compare_program(
     n: NeuronProgram, whole: IntProgram, report: PopulationReport, mine: Mapping[str, Array], payload: Array, found: Dynamics
 ) -> None:
-    """Spikes of a program, apart from ties; a graded payload within its own rounding and 2**-7 of an LSB for that of the registers."""
+    """Spikes of a program, ties apart. A graded payload is a tie where the rounding of registers decides how it is rounded itself: within
+    2**-7 of its LSB, or 4 LSBs of the register that is sent, of the middle between two payloads."""
     entry = found.populations.setdefault(n.name, PopulationDynamics(n.name, report.exact, report.reason))
     m, theta = mine[f"{n.name}.m"], mine[f"{n.name}.threshold"]
     if n.spiking:
@@ -132,7 +133,7 @@ def compare_program(
     else:
         raw = mine[n.name] / whole.out_scale
         expected = np.clip(np.rint(raw), whole.payload_min, whole.payload_max)
-        near = np.abs(raw - np.floor(raw) - 0.5) <= 2.0**-7
+        near = np.abs(raw - np.floor(raw) - 0.5) <= max(2.0**-7, 2.0 ** (2 - whole.payload_shift))
         near &= np.abs(expected - payload) <= 1
     apart = expected != payload
     entry.compared += apart.size

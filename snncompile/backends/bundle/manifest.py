@@ -110,6 +110,7 @@ def _input(n: IntInput, graph: Graph) -> dict[str, Any]:
 def _population(n: IntPopulation, graph: Graph, p: PopulationReport) -> dict[str, Any]:
     incoming = ports(graph, n)
     return {
+        **({"placement": "host"} if n.name in graph.meta.get("host", ()) else {}),
         "name": p.name, "shape": list(graph.shape(n.name)), "neurons": p.neurons, "synapses": p.synapses,
         "weights": int(sum(np.asarray(q.synapse.weight).size for q in incoming)),
         "from": [q.source.name + (f" (t-{len(q.delays)})" if q.delays else "") for q in incoming],
@@ -141,6 +142,7 @@ def schedule_to_json(s: Schedule) -> dict[str, Any]:
         "steps": s.steps, "initiation_interval": s.initiation_interval, "total_hops": s.total_hops, "depth": dict(s.depth),
         "hop_delay": dict(s.hop_delay), "model_delay": dict(s.model_delay), "critical": list(s.critical),
         "wires": [{"source": w.source, "synapse": w.synapse, "reader": w.reader, "delay": w.delay} for w in s.wires],
+        **({"host": list(s.host)} if s.host else {}),
     }  # fmt: skip
 
 
@@ -152,6 +154,7 @@ def schedule_from_json(row: Mapping[str, Any]) -> Schedule:
 
     wires = tuple(Wire(str(w["source"]), str(w["synapse"]), str(w["reader"]), int(w["delay"])) for w in row["wires"])
     return Schedule(
+        host=tuple(map(str, row.get("host", ()))),
         steps=int(row["steps"]), initiation_interval=int(row["initiation_interval"]), depth=counts("depth"), hop_delay=counts("hop_delay"),
         model_delay=counts("model_delay"), wires=wires, critical=tuple(str(c) for c in row["critical"]),
     )  # fmt: skip

@@ -27,6 +27,10 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
     "--exact", type=click.Choice(["auto", "always"]), default="auto", show_default=True,
     help="Exact dynamics where they cost nothing, or also at the price of weight bits.",
 )  # fmt: skip
+@click.option(
+    "--seca", type=click.Choice(["calibrated", "exact", "host"]), default="calibrated", show_default=True,
+    help="Gates of channel attention: fixed by calibration, or live, as neuron programs on the chip or on its host.",
+)  # fmt: skip
 @click.option("--no-lava", is_flag=True, help="Do not run the program on Lava's simulator.")
 @click.option(
     "--lava-samples", type=click.IntRange(min=1), metavar="N", help="Samples to run on Lava. [default: at most 256, fewer if slow]"

@@ -49,6 +49,7 @@ class Request(ModelOptions):
     weight_bits: int
     input_bits: int
     exact: Literal["auto", "always"]
+    seca: Literal["calibrated", "exact", "host"]
     no_lava: bool
     lava_samples: int | None
     timeout: float
@@ -160,7 +161,7 @@ def _work(request: Request, destination: Path, backends: Sequence[str], progress
     samples = (calibration or data or models.NO_DATA).first(models.CALIBRATION_SAMPLES)
     compiled = models.compile_loaded(
         loaded, target=request.target, calibration=samples.samples if len(samples) else None, input_range=known, readout=readout,
-        options=request.quantiser, progress=progress.phase, readout_of=request.readout_of, effects=True,
+        options=request.quantiser, seca=request.seca, progress=progress.phase, readout_of=request.readout_of, effects=True,
     )  # fmt: skip
     models.warn_of_circumstances(compiled.decisions)
     readout = compiled.readout

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from snncompile import pipeline
+from snncompile.capture.attention import Gates
 from snncompile.capture.capture import named_inputs
 from snncompile.capture.circumstances import LENGTH, MODE, STATISTICS
 from snncompile.capture.load import LoadedGraph, LoadedModel
@@ -94,7 +95,7 @@ def usable_data(path: Path | None, loaded: Loaded, *, strict: bool = True) -> Da
 def compile_loaded(
     loaded: Loaded, *, target: str, calibration: Array | Mapping[str, Array] | None, input_range: tuple[float, float, float] | None,
     readout: Readout, options: Options | None = None, progress: Progress | None = None, effects: bool = False,
-    readout_of: str | None = None,
+    readout_of: str | None = None, seca: Gates = "calibrated",
 ) -> Compiled:  # fmt: skip
     """Compile what a file holds: a PyTorch model by running it, a graph as it is; ``effects`` measures what its reading decided."""
     if isinstance(loaded, LoadedGraph):
@@ -107,7 +108,7 @@ def compile_loaded(
     return pipeline.compile(
         loaded.model, target=target, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, calibration=calibration,
         input_range=input_range, readout=readout, name=loaded.name, options=options, progress=progress,
-        readout_of=readout_of,
+        readout_of=readout_of, seca=seca,
     )  # fmt: skip
 
 

@@ -85,6 +85,7 @@ def _original(request: Request, bundle: Bundle, data: Data, progress: Progress) 
         loaded, target=bundle.manifest["target"]["name"], calibration=data.first(models.CALIBRATION_SAMPLES).samples,
         input_range=None if known is None else tuple(known), readout=bundle.manifest["readout"], options=Options(**settings["options"]),
         progress=progress.phase, readout_of=next(iter(bundle.graph.outputs)),
+        seca=settings.get("seca", "calibrated"),
     )  # fmt: skip
     difference = _different(bundle.graph, compiled.result.graph)
     if difference is not None:

@@ -335,7 +335,7 @@ def _name(value: Any) -> str:
 
 
 def _shape(value: Any, name: str) -> tuple[int, ...]:
-    _require(len(value) in (1, 3), f"shape of '{name}' is {value}, not [n] or [C, H, W]")
+    _require(1 <= len(value) <= 3, f"shape of '{name}' is {value}, not [n], [n, m] or [C, H, W]")
     return tuple(_integer(n, f"shape of '{name}'", 1) for n in value)
 
 
