@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from snncompile.capture.expressions import BATCH_NORMS, Expressions, base, strip
+from snncompile.capture.expressions import BATCH_NORMS, THRESHOLDS, Expressions, base, strip
 from snncompile.capture.layers import LAYERS, MOVES
 from snncompile.capture.program_writer import TRANSLATE, NotPointwise, Writer, batch_norm, leaves
 from snncompile.capture.roll import Prev, Rolled
@@ -39,21 +39,22 @@ class ProgramPopulation:
     inner: set[str] = field(default_factory=set)
 
 
-def program_around(name: str, rolled: Rolled, ex: Expressions) -> ProgramPopulation:
-    """The program that computes a node, with all states it needs; raises NotPointwise."""
+def program_around(name: str, rolled: Rolled, ex: Expressions, *, alone: bool = False) -> ProgramPopulation:
+    """The program that computes a node, with all states it needs and what follows from it (not if ``alone``); raises NotPointwise."""
     region = _Region(rolled, ex)
     region.visit(name)
-    region.absorb()
+    if not alone:
+        region.absorb()
     return _Assembly(region).population()
 
 
 def gates(name: str, rolled: Rolled, ex: Expressions) -> list[str]:
-    """What a threshold reads that is pointwise, not affine and without memory: populations of their own, in front of it."""
+    """The first operations before a threshold that are not affine and have no memory: populations of their own, in front of it."""
     region = _Region(rolled, ex)
     region.visit(name)
     stateful = region.stateful()
-    loose = [n for n in region.nodes if n not in stateful and ex.of(n) is None]
-    return [n for n in loose if any(r not in loose for r in region.readers(n) if r in region.nodes)]
+    loose = [n for n in rolled.nodes if n in region.nodes and n not in stateful and ex.of(n) is None]
+    return [n for n in loose if base(rolled.nodes[n]) not in THRESHOLDS and not set(rolled.nodes[n].refs).intersection(loose)]
 
 
 class _Region:

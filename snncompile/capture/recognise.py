@@ -23,6 +23,10 @@ DEAF = (
 )
 
 
+DEEPEST = 6
+"""How many operations in a row may stand in front of a neuron, each a population of its own."""
+
+
 def recognise(rolled: Rolled, ex: Expressions, refused: dict[str, CompileError] | None = None) -> list[Population | ProgramPopulation]:
     """Find every population of the step graph, in execution order: in normal form, else as a program; raises CompileError else.
 
@@ -102,13 +106,16 @@ def _multiple(a: Lin, b: Lin, state: str) -> bool:
 
 def _as_programs(name: str, rolled: Rolled, ex: Expressions) -> list[Population | ProgramPopulation]:
     """The programs that a threshold without normal form takes: in front of a neuron that has one then, or all of the neuron."""
-    in_front = gates(name, rolled, ex)
     before = set(ex.settled)
     programs: list[Population | ProgramPopulation] = []
     try:
-        for gate in in_front:
-            programs.append(program_around(gate, rolled, ex))
-            ex.settle([*programs[-1].ports, *programs[-1].inner])
+        for _ in range(DEEPEST):
+            in_front = gates(name, rolled, ex)
+            for gate in in_front:
+                programs.append(program_around(gate, rolled, ex, alone=True))
+                ex.settle([*programs[-1].ports, *programs[-1].inner])
+            if not in_front or (ex.of(name) is not None and name in ex.thresholds):
+                break
         if programs and ex.of(name) is not None and name in ex.thresholds:
             return [*programs, *_around(ex.thresholds[name], rolled, ex)]
     except (NotNormal, NotPointwise):

@@ -16,7 +16,7 @@ from snncompile.errors import Diagnostic
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.neuron import Neuron
-from snncompile.ir.population import ports
+from snncompile.ir.population import FLOAT_POPULATIONS, INTEGER_POPULATIONS, ports
 from snncompile.quantize import PopulationReport, QuantResult
 from snncompile.quantize.background import farthest
 from snncompile.quantize.compensate import REACH
@@ -48,7 +48,7 @@ def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | 
     """The first weight or bias of ``graph`` that is further from the program's than its rounding allows; None if all belong to it."""
     for n in graph.nodes:
         whole = result.graph.by_name.get(n.name)
-        if not isinstance(n, Neuron) or not isinstance(whole, IntNeuron):
+        if not isinstance(n, FLOAT_POPULATIONS) or not isinstance(whole, INTEGER_POPULATIONS):
             continue
         report = next(r for r in result.populations if r.name == n.name)
         reach = 0.5 if report.adapted is None else REACH
@@ -63,6 +63,8 @@ def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | 
             if off.any():
                 k = int(off.argmax())
                 return Foreign(f"{name}.weight", float(mine.reshape(-1)[k]), float(theirs.reshape(-1)[k]))
+        if not isinstance(n, Neuron) or not isinstance(whole, IntNeuron):
+            continue
         found = _error(graph, dequantised, whole, report, result) or _bias(n, dequantised.by_name[n.name], whole, report)
         if found is not None:
             return found
@@ -75,7 +77,7 @@ def _error(graph: Graph, dequantised: Graph, whole: IntNeuron, report: Populatio
         return None
     error = power = 0.0
     for p in ports(result.graph, whole):
-        assert isinstance(p.source, (IntInput, IntNeuron))
+        assert isinstance(p.source, (IntInput, *INTEGER_POPULATIONS))
         payload = payload_of(p.source, (0, 0), result.graph.shape(p.source.name))
         lsb = incoming(result.graph, p, payload, result.graph.shape(whole.name)[0]).lsb
         mine, theirs = (np.asarray(g.by_name[p.synapse.name].weight, dtype=np.float64) * lsb for g in (graph, dequantised))  # type: ignore[attr-defined]

@@ -128,3 +128,21 @@ def test_neurons_written_by_hand_are_programs(step, states):
     assert program.spiking is (step is not saturating)
     assert record.differing_spikes == 0
     assert record.membrane_error < 1e-5
+
+
+class Line(nn.Module):
+    """A convolution along one axis, strided and padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.lif = nn.Conv1d(3, 4, 3, stride=2, padding=1), neuron.LIFNode()
+
+    def forward(self, x):
+        return self.lif(2 * self.conv(x.reshape(-1, 3, 4))).flatten(1)
+
+
+def test_one_dimensional_convolutions_are_captured():
+    found, record = captured(nn.Sequential(Line(), nn.Linear(8, 3)).eval())
+    assert record.differing_spikes == 0
+    assert not found.graph.of(NeuronProgram)
