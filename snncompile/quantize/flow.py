@@ -115,7 +115,7 @@ def _lower_all(work: _Work, neurons: list[Neuron | NeuronProgram]) -> None:
         ready = next((n for n in waiting if all(p.source.name in work.payloads for p in ports(work.graph, n))), None)
         if ready is None:
             stuck = next((n for n in waiting if n.name not in work.payloads and n.name in work.heard.peaks), None)
-            several = next((n for n in waiting if 1 < n.max_spikes < 2**work.options.payload_bits), None)
+            several = next((n for n in waiting if n.name not in work.payloads and 1 < n.max_spikes < 2**work.options.payload_bits), None)
             if stuck is None and several is not None:
                 work.payloads[several.name] = _spikes(work, several)
                 continue

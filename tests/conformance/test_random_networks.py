@@ -54,6 +54,12 @@ def test_any_network_that_hypothesis_makes_agrees_with_the_hop_accurate_referenc
     assert agree(made, ("reference", "onnx")) > 0
 
 
+@pytest.mark.timeout(60)
+def test_two_loops_one_of_several_spikes_and_one_of_a_graded_value_come_to_an_end():
+    """Seed 1074: the spikes' range is known at once, the graded value's never: refused, not looked for without end."""
+    assert list(programs([1074])) == []
+
+
 def test_a_few_random_networks_agree_on_lava():
     groups = list(batches(programs(range(100, 112))))
     assert sum(len(g) for g in groups) >= 6
