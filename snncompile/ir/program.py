@@ -104,7 +104,8 @@ class IntProgram(Op):
     Fields  gain, gain_shift, bias   one entry for each current; gain, bias, constants (1 | T, ...)
             tables, table_low, table_shift    values at the knots low + k * 2**shift
             v_scale  float, the value of one LSB of m and v       out_scale  float, the value of one payload LSB
-            i_scale  float, one entry for each current, the value of one LSB of i_k
+            i_scale  float, one entry for each current, the value of one LSB of i_k; constant_scale and state_scale likewise
+            functions  what each table stands for     threshold  as in ``NeuronProgram``; these are for people, never used to compute
     """
 
     kind: ClassVar[str] = "int_program"
@@ -132,6 +133,10 @@ class IntProgram(Op):
     i_scale: tuple[float, ...]
     v_scale: Array
     out_scale: Array
+    threshold: str = ""
+    functions: tuple[str, ...] = ()
+    constant_scale: tuple[float, ...] = ()
+    state_scale: tuple[float, ...] = ()
 
     @cached_property
     def instructions(self) -> tuple[Instruction, ...]:

@@ -11,6 +11,7 @@ from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Fire, Neuron, Reset, constant
+from snncompile.ir.population import FLOAT_POPULATIONS, INTEGER_POPULATIONS
 from snncompile.verify.rerun import Side, populations
 
 
@@ -41,7 +42,7 @@ def _read_out(a: Side, b: Side) -> tuple[Side, Side]:
 
 
 def _is_payload(graph: Graph, ref: str) -> bool:
-    return isinstance(graph.node(ref), (Neuron, IntNeuron))
+    return isinstance(graph.node(ref), (*FLOAT_POPULATIONS, *INTEGER_POPULATIONS))
 
 
 def _is_readout(graph: Graph, ref: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from snncompile.ir.graph import Array, Dialect
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.neuron import Neuron
+from snncompile.ir.program import IntProgram, NeuronProgram
 from snncompile.quantize.admit import normalise
 from snncompile.quantize.constants import aligned
 from snncompile.verify.divergence import first_difference
@@ -44,6 +45,12 @@ def look_closer(runs: Rerun, found: Localised, name: str, judged: Judged) -> Loc
     units = (cut(runs.model, name), cut(runs.follower.graph, name))
     values = (runs.values(units[0]), runs.values(units[1]))
     traces = (runs.driven(name), runs.follow(name))
+    if isinstance(units[0].neuron, (NeuronProgram, IntProgram)) or isinstance(units[1].neuron, (NeuronProgram, IntProgram)):
+        held = [(kind, getattr(traces[0], field), getattr(traces[1], field)) for kind, field in (("payload", "payload"), ("membrane", "m"))]
+        both = {kind: (float(x[index]), float(y[index])) for kind, x, y in held if x is not None and y is not None}
+        pairs = {kind: (y, x) if swap else (x, y) for kind, (x, y) in both.items()}
+        why = f"'{name}' is a neuron program: what differs is shown, and no cause is tested"
+        return replace(found, place=replace(place, values=pairs), notes=(*found.notes, why))
     here = slice(at.sample, at.sample + 1)
     responses = [respond(u, {k: x[here] for k, x in v.items()}) for u, v in zip(units, values, strict=True)]
     shown = (traces[0], _own_way(runs, units[1], values[1], traces[1], index))
@@ -73,7 +80,7 @@ def _own_way(runs: Rerun, unit: Unit, values: Mapping[str, Array], followed: Tra
 def _explain(runs: Rerun, name: str, units: tuple[Unit, Unit], values: list[dict[str, Array]], found: Trace, chosen: Array) -> Explanation:
     judge = runs.judge(name)
     other, mine = (respond(u, v) for u, v in zip(units, values, strict=True))
-    whole = judge.whole
+    whole = judge.whole if isinstance(judge.whole, IntNeuron) else None
     if whole is not None and isinstance(mine.neuron, Neuron):
         other, mine = _rounded(other, whole), replace(mine, neuron=normalise(mine.neuron))
     experiment = Experiment(mine=mine, found=found, judge=judge, sent=found.payload)

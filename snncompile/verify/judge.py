@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 
 from snncompile.ir.graph import Array
-from snncompile.ir.integer import IntNeuron
 from snncompile.ir.neuron import Neuron
+from snncompile.ir.population import FloatPopulation, IntPopulation
+from snncompile.ir.program import IntProgram, NeuronProgram
 from snncompile.quantize.constants import aligned
 from snncompile.verify.dynamics import TIE, rounding_bound
 from snncompile.verify.unit import Trace
@@ -51,8 +52,8 @@ class Judge:
     """
 
     level: Level
-    neuron: Neuron | None = None
-    whole: IntNeuron | None = None
+    neuron: FloatPopulation | None = None
+    whole: IntPopulation | None = None
     tolerance: float = EXACT
 
     def compare(self, driver: Trace, follower: Trace) -> Judged:
@@ -89,6 +90,11 @@ class Judge:
             apart = driver.payload != follower.payload
             ties = apart & self._ties(driver, follower, TIE * np.maximum(np.abs(_known(follower.m)), np.abs(_known(follower.threshold))))
             return Judged(apart=apart & ~ties, ties=ties)
+        if isinstance(self.neuron, NeuronProgram) or isinstance(self.whole, IntProgram):
+            assert isinstance(self.whole, IntProgram)
+            close = float(self.whole.out_scale) * (0.5 + max(2.0**-7, 2.0 ** (2 - self.whole.payload_shift)))
+            apart = np.abs(driver.payload - follower.payload) > close
+            return Judged(apart=apart, ties=np.zeros_like(apart))
         allowed: Array | float = TIE * largest
         if self.whole.fire == "none":
             steps, ndim = driver.payload.shape[1], driver.payload.ndim - 2
@@ -101,12 +107,13 @@ class Judge:
     def _ties(self, driver: Trace, follower: Trace, near: Array | float) -> Array:
         """Where rounding decides: the membrane lies at the threshold (or at a multiple of it, or between two steps of the grid)."""
         n, m, theta = self.neuron, follower.m, follower.threshold
-        if n is None or m is None or theta is None or not (n.spiking or n.grid):
+        grid = n.grid if isinstance(n, Neuron) else 0.0
+        if n is None or m is None or theta is None or not (n.spiking or grid):
             return np.zeros(driver.payload.shape, dtype=bool)
         theta = np.broadcast_to(theta, m.shape)
-        if n.grid:
-            level = (m - theta) / n.grid
-            return np.asarray(np.abs(level - np.floor(level) - 0.5) <= near / n.grid)
+        if grid:
+            level = (m - theta) / grid
+            return np.asarray(np.abs(level - np.floor(level) - 0.5) <= near / grid)
         multiple = np.clip(np.rint(m / theta), 1, n.max_spikes) if n.max_spikes > 1 else 1.0
         at = np.abs(m - multiple * theta) <= near
         if driver.m is None or driver.threshold is None:

@@ -16,6 +16,8 @@ from snncompile.ir.graph import Array, Dialect, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Add, Delay, Input
 from snncompile.ir.neuron import Fire, Neuron, constant
+from snncompile.ir.population import INTEGER_POPULATIONS
+from snncompile.ir.program import IntProgram, NeuronProgram
 from snncompile.quantize import QuantResult, dequantise
 from snncompile.quantize.constants import aligned
 
@@ -28,6 +30,8 @@ def as_float(graph: Graph) -> Graph:
             if len(op.inputs) > 1:
                 nodes.append(Add(name=f"{op.name}_sum", inputs=op.inputs))
             nodes.append(_neuron(op, len(graph.shape(op.name))))
+        elif isinstance(op, IntProgram):
+            nodes += _program(op)
         elif isinstance(op, IntInput):
             nodes.append(Input(name=op.name, size=op.size, static=op.static))
         elif isinstance(op, Delay):
@@ -42,7 +46,7 @@ def payload_value(source: Op, payload: Array) -> Array:
     """The real value of a payload."""
     if isinstance(source, IntInput):
         return np.asarray(payload * source.lsb + source.offset)
-    if not isinstance(source, IntNeuron):
+    if not isinstance(source, INTEGER_POPULATIONS):
         raise InternalError(f"'{source.name}' sends no payload")
     return np.asarray(payload * source.out_scale)
 
@@ -53,14 +57,34 @@ def values_of(graph: Graph, traces: Mapping[str, Array]) -> dict[str, Array]:
     for ref, x in traces.items():
         name, _, port = ref.partition(".")
         op = graph.by_name[name]
-        out[ref] = np.asarray(x * op.v_scale) if port and isinstance(op, IntNeuron) else payload_value(op, x)
+        out[ref] = np.asarray(x * op.v_scale) if port and isinstance(op, INTEGER_POPULATIONS) else payload_value(op, x)
     return out
 
 
 def _source(graph: Graph, op: Op) -> Op:
-    while not isinstance(op, (IntInput, IntNeuron)):
+    while not isinstance(op, (IntInput, *INTEGER_POPULATIONS)):
         op = graph.node(op.inputs[0])
     return op
+
+
+def _program(n: IntProgram) -> list[Op]:
+    """The program with real constants and functions, and the sums in front of its currents; the rest is given back by ``dequantise``."""
+    nodes: list[Op] = []
+    inputs: list[str] = []
+    for k in range(len(n.gain)):
+        refs = tuple(ref for ref, current in zip(n.inputs, n.currents, strict=True) if current == k)
+        if len(refs) > 1:
+            nodes.append(Add(name=f"{n.name}_sum{k}", inputs=refs))
+        inputs.append(refs[0] if len(refs) == 1 else f"{n.name}_sum{k}")
+    code = tuple(f"{i.target} = {n.functions[i.table] if i.op == 'table' else i.op} {' '.join(i.args)}" for i in n.instructions)
+    ones = (constant(1.0),) * len(n.gain)
+    made = NeuronProgram(
+        name=n.name, inputs=tuple(inputs), loc=n.loc, origin=n.origin, code=code, payload=n.payload, membrane=n.membrane,
+        threshold=n.threshold, following=n.following, gain=ones, bias=(constant(0.0),) * len(n.gain),
+        initial=tuple(np.asarray(v * s) for v, s in zip(n.initial, n.state_scale, strict=True)),
+        constants=tuple(np.asarray(c * s) for c, s in zip(n.constants, n.constant_scale, strict=True)),
+    )  # fmt: skip
+    return [*nodes, made]
 
 
 def _neuron(n: IntNeuron, ndim: int) -> Neuron:

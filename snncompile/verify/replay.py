@@ -54,6 +54,7 @@ def respond(unit: Unit, values: Mapping[str, Array]) -> Response:
         linear = {label: currents(unit, {**silent, label: x}) - offset for label, x in values.items()}
     else:
         linear = {"+".join(values): currents(unit, values) - offset}
+    assert isinstance(unit.neuron, (Neuron, IntNeuron))
     return _plain(Response(neuron=unit.neuron, linear=linear, offset=offset))
 
 

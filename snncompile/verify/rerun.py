@@ -14,6 +14,7 @@ from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Fire, Neuron
+from snncompile.ir.population import FLOAT_POPULATIONS, INTEGER_POPULATIONS
 from snncompile.quantize.constants import aligned
 from snncompile.verify.judge import EXACT, Judge, Level
 from snncompile.verify.real import as_float, payload_value, values_of
@@ -118,8 +119,8 @@ class Rerun:
         """How the population is compared."""
         op, whole = self.follower.graph.by_name[name], self.driver.graph.by_name[name]
         return Judge(
-            level=self.level, neuron=op if isinstance(op, Neuron) else None,
-            whole=whole if isinstance(whole, IntNeuron) and self.level == "events" else None,
+            level=self.level, neuron=op if isinstance(op, FLOAT_POPULATIONS) else None,
+            whole=whole if isinstance(whole, INTEGER_POPULATIONS) and self.level == "events" else None,
             tolerance=max(self.driver.tolerance, self.follower.tolerance),
         )  # fmt: skip
 
@@ -145,7 +146,7 @@ class Rerun:
 def run_graph(graph: Graph, x: Mapping[str, Array]) -> dict[str, Array]:
     """Payloads and membranes of every population of a graph, by reference."""
     integer = graph.dialect is Dialect.INTEGER
-    refs = reference.references(graph) if integer else [f"{n.name}{port}" for n in graph.of(Neuron) for port in PORTS]
+    refs = reference.references(graph) if integer else [f"{n.name}{port}" for n in graph.of(*FLOAT_POPULATIONS) for port in PORTS]
     seen = reference.run(graph, x, record=refs) if integer else interpret(graph, x, record=refs)
     return {ref: seen[ref] for ref in refs}
 
@@ -160,7 +161,7 @@ def only_input(graph: Graph) -> str:
 
 def populations(graph: Graph) -> list[str]:
     """Names of all populations, in the graph's order."""
-    return [n.name for n in graph.of(Neuron, IntNeuron)]
+    return [n.name for n in graph.of(*FLOAT_POPULATIONS, *INTEGER_POPULATIONS)]
 
 
 __all__ = ["Rerun", "Side", "only_input", "populations", "run_graph"]

@@ -17,7 +17,7 @@ from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
 from snncompile.ir.max_pool import MaxPool2d
-from snncompile.ir.neuron import Neuron
+from snncompile.ir.population import FLOAT_POPULATIONS, INTEGER_POPULATIONS, FloatPopulation, IntPopulation
 
 ANY_INTEGER = 2**31 - 1
 
@@ -60,10 +60,10 @@ class Unit:
     sources: Mapping[str, str]
 
     @property
-    def neuron(self) -> Neuron | IntNeuron:
+    def neuron(self) -> FloatPopulation | IntPopulation:
         """The population."""
         found = self.graph.by_name[self.name]
-        assert isinstance(found, (Neuron, IntNeuron))
+        assert isinstance(found, (*FLOAT_POPULATIONS, *INTEGER_POPULATIONS))
         return found
 
     @property
@@ -83,7 +83,7 @@ def cut(graph: Graph, name: str) -> Unit:
         source = graph.node(ref)
         if isinstance(source, (Input, IntInput)):
             return source.name
-        if isinstance(source, (Neuron, IntNeuron)):
+        if isinstance(source, (*FLOAT_POPULATIONS, *INTEGER_POPULATIONS)):
             return f"{source.name}_{port_of(ref) or 'sent'}"
         return None
 
@@ -120,7 +120,7 @@ def run_unit(unit: Unit, values: Mapping[str, Array], sent: Array | None = None)
         found = reference.run(unit.graph, values, record=[name, f"{name}.m", f"{name}.v"])
         return Trace(payload=found[name], m=found[f"{name}.m"], v=found[f"{name}.v"])
     neuron = unit.neuron
-    assert isinstance(neuron, Neuron)
+    assert isinstance(neuron, FLOAT_POPULATIONS)
     forced = {} if sent is None or not neuron.spiking else {name: sent}
     refs = [name, *(f"{name}.{port}" for port in ("m", "v", "threshold"))]
     seen = interpret(unit.graph, values, record=refs, overrides=forced)

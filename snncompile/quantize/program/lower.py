@@ -131,7 +131,9 @@ def _attempt(job: ProgramJob, ranges: Mapping[str, Range]) -> _Attempt:
         following=n.following, initial=tuple(half_even(v * 2.0 ** -fixed.lsb[f"z{k}"]) for k, v in enumerate(n.initial)),
         constants=tuple(fixed.constants), tables=tuple(t.values for t in fixed.tables), table_low=tuple(t.low for t in fixed.tables),
         table_shift=tuple(t.shift for t in fixed.tables), i_scale=tuple(2.0 ** fixed.lsb[f"i{k}"] for k in range(len(job.currents))),
-        v_scale=np.asarray(2.0 ** fixed.lsb[n.membrane]), **payload,
+        v_scale=np.asarray(2.0 ** fixed.lsb[n.membrane]), threshold=n.threshold, functions=tuple(t.function for t in fixed.tables),
+        constant_scale=tuple(2.0 ** fixed.lsb[f"c{k}"] for k in range(len(fixed.constants))),
+        state_scale=tuple(2.0 ** fixed.lsb[f"z{k}"] for k in range(len(n.initial))), **payload,
     )  # fmt: skip
     bounds = program_bounds(made, accumulators, job.shape, job.steps, target.membrane)
     made = saturated(made, bounds.saturating)
