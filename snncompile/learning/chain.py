@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,23 +42,24 @@ def find_chain(graph: Graph, layers: Iterable[str]) -> tuple[Link, ...]:
         port, population = _find(graph, layer)
         _check_plastic(layer, port, population)
         wanted[population.name] = layer
-    return links(graph, wanted)
+    return links(graph, wanted, wanted)
 
 
-def links(graph: Graph, wanted: Iterable[str]) -> tuple[Link, ...]:
-    """The chain of the populations ``wanted``, to the readout."""
-    readout = _readout(graph, next(iter(wanted)))
+def links(graph: Graph, wanted: Iterable[str], called: Mapping[str, str] | None = None) -> tuple[Link, ...]:
+    """The chain of the populations ``wanted``, to the readout; ``called`` is what a user calls them."""
+    readout = _readout(graph, ", ".join((called or {}).values()))
     missing, found, at = set(wanted), [], readout
     while missing:
+        first = (called or {}).get(min(missing), min(missing))
         where = f"'{at.name}', between the plastic layer and the readout, is not a dense layer that reads one population"
         incoming = ports(graph, at)
         port = incoming[0]
         if len(incoming) > 1 or not isinstance(port.synapse, Linear) or port.gather is not None or port.delays:
-            raise _refused(sorted(missing)[0], where, "the error's way is known for dense layers in a row", at.loc)
+            raise _refused(first, where, "the error's way is known for dense layers in a row", at.loc)
         found.append(Link(port.source, port.synapse, at, at.name in wanted))
         missing.discard(at.name)
         if missing and not isinstance(port.source, IntNeuron):
-            raise _refused(sorted(missing)[0], "no dense layers in a row lead from it to the readout", DENSE, at.loc)
+            raise _refused(first, "no dense layers in a row lead from it to the readout", DENSE, at.loc)
         if missing and isinstance(port.source, IntNeuron):
             at = port.source
             _check_hidden(at, at.name)

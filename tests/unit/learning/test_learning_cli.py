@@ -206,3 +206,19 @@ def test_a_trace_that_never_fades_is_refused(folder):
     assert status == 1
     assert "SNN811" in err
     assert "2772587 idle model steps" in err
+
+
+def test_headroom_is_given_for_all_layers_or_by_layer(folder):
+    options = (*DEEP, "--learn", "fc2,out", "--no-lava", "--input-range", "0,255,1", "-o", folder / "room.snn", "--headroom")
+    units = {}
+    for text in ("1.5", "fc2=3", "fc2=3,out=1.5"):
+        status, _, err = snn("export", *options, text)
+        assert status == 0, err
+        units[text] = [x.lsb for x in read_bundle(folder / "room.snn").learning.layers]
+    assert units["fc2=3"] == units["fc2=3,out=1.5"]
+    assert units["fc2=3"][0] == pytest.approx(2 * units["1.5"][0], rel=0.02)  # made a little larger for a whole threshold
+    assert units["fc2=3"][1] == units["1.5"][1]
+    for text, what in (("much", "no headroom 'much'"), ("fc1=2", "no headroom for 'fc1'"), ("0.5", "no headroom 0.5")):
+        status, _, err = snn("export", *options, text)
+        assert status == 1
+        assert what in err

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from random_rules import TARGET, WIDTHS
-from tiny_learner import STEPS, NormLearner, activities, compiled_learner, deep_learner, learner, spikes, stream, tiny
+from tiny_learner import STEPS, DeepLearner, NormLearner, activities, compiled_learner, deep_learner, learner, spikes, stream, tiny
 
 from snncompile.errors import CompileError
 from snncompile.ir import reference
@@ -20,6 +20,7 @@ from snncompile.learning.float_rule import float_stages
 from snncompile.learning.program import LearningProgram, PlasticLayer
 from snncompile.learning.scaling import scale_plain, scale_traced
 from snncompile.learning.stream import learn, run_frozen
+from snncompile.online import TracedLinear
 from snncompile.online.chain import Stage, learn_chain
 
 
@@ -165,6 +166,30 @@ def test_what_the_chip_cannot_learn_is_refused(options, code):
     with pytest.raises(CompileError) as caught:
         learner(**options)
     assert caught.value.code == code
+
+
+class Skipping(DeepLearner):
+    """The second layer's spikes reach the fourth beside the third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side = TracedLinear(20, 14)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        s = self.lif1(self.fc1(self.lif0(self.first(x))))
+        return self.out(self.lif2(self.fc2(s) + self.side(s)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        ("fc1", "'lif2', between the plastic layer and the readout, is not a dense layer"),
+        ("fc2", "'lif2' reads other layers too"),
+    ],
+)
+def test_a_layer_behind_which_spikes_take_two_ways_is_refused_by_its_name(layer, why):
+    with pytest.raises(CompileError, match=f"'{layer}' cannot learn on the chip: {why}"):
+        compiled_learner(Skipping(), layer=(layer, "out"))
 
 
 def test_the_weights_can_reach_their_limits_without_overflow():
