@@ -22,7 +22,7 @@ import numpy as np
 
 from snncompile.ir.conv import patches
 from snncompile.ir.graph import Array, Graph, Shape
-from snncompile.ir.interpret import interpret
+from snncompile.ir.interpret import walk
 from snncompile.ir.linear_ops import Conv2d, Diagonal, Input, Linear
 from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import Port, ports
@@ -100,9 +100,12 @@ def calibrate(graph: Graph, graded: list[str], data: Mapping[str, Array] | None)
     for start in range(0, samples if graded else heard, run.batch):
         part = {k: np.asarray(v[start : start + run.batch]) for k, v in data.items()}
         listening = start < heard
-        seen = interpret(graph, part, record=[*run.sources, *graded] if listening else graded)
-        for name in graded:
-            peaks[name] = max(peaks[name], float(np.abs(seen[name]).max(initial=0.0)))
+        seen: dict[str, Array] = {}
+        for values in walk(graph, part, {*graded, *(run.sources if listening else ())}):
+            for name in peaks.keys() & values.keys():
+                peaks[name] = max(peaks[name], float(np.abs(values[name]).max(initial=0.0)))
+            if listening:
+                seen |= values
         if listening:
             share = max(1, ROWS * run.batch // heard)
             inputs = {n.name: part[n.name] for n in graph.of(Input)}
