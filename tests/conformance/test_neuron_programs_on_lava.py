@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from random_programs import random_program_graph
@@ -90,3 +91,26 @@ def test_most_random_programs_run_and_some_saturate():
 def test_random_programs_agree_on_lava():
     ran, _ = agree(range(200, 204), ("lava",))
     assert ran >= 3
+
+
+NONLINEAR = {
+    "exponential": neuron.EIFNode,
+    "Izhikevich": lambda: neuron.IzhikevichNode(a=0.2, b=0.3, tau_w=5.0),
+    "KLIF": neuron.KLIFNode,
+    "KLIF, subtracting": lambda: neuron.KLIFNode(v_reset=None, decay_input=False),
+}
+
+
+@pytest.mark.parametrize("make", NONLINEAR.values(), ids=NONLINEAR)
+def test_dynamics_differ_in_at_most_one_of_ten_thousand_spikes(make):
+    net, x, program = compiled(make())
+    (made,) = program.result.graph.of(IntProgram)
+    assert not made.saturates
+    found = verify(
+        Program(graph=program.result.graph, schedule=program.schedule, populations=program.result.populations), {"x": x},
+        original=original(program, net, x), backends=("reference", "onnx"),
+    )  # fmt: skip
+    assert found.ok, found.failures
+    spikes = found.dynamics.populations[made.name]
+    assert spikes.compared == 50 * STEPS * 32
+    assert spikes.differing <= spikes.compared / 1e4
