@@ -26,6 +26,7 @@ from snncompile.verify.rerun import Rerun
 from snncompile.verify.unit import Trace, Unit, cut, run_unit
 
 EXPLAINED_SAMPLES = 32
+"""Causes are tested on the first samples that differ and, where they leave room, on others: a true repair leaves equal what was equal."""
 
 
 def look_closer(runs: Rerun, found: Localised, name: str, judged: Judged) -> Localised:
@@ -55,7 +56,8 @@ def look_closer(runs: Rerun, found: Localised, name: str, judged: Judged) -> Loc
     responses = [respond(u, {k: x[here] for k, x in v.items()}) for u, v in zip(units, values, strict=True)]
     shown = (traces[0], _own_way(runs, units[1], values[1], traces[1], index))
     seen = {k: (b, a) if swap else (a, b) for k, (a, b) in _seen(shown, responses, index).items()}
-    chosen = np.flatnonzero(judged.apart.reshape(len(judged.apart), -1).any(axis=1))[:EXPLAINED_SAMPLES]
+    differs = judged.apart.reshape(len(judged.apart), -1).any(axis=1)
+    chosen = np.sort(np.argsort(~differs, kind="stable")[:EXPLAINED_SAMPLES])
     driven = runs.whole(name) if runs.level == "events" else (units[0], values[0])
     given = [Replayable(*driven, recorded=traces[0] if runs.driver.recorded is not None else None), Replayable(units[1], values[1])]
     evidence = Evidence(a=given[swap], b=given[1 - swap], sent=runs.traces[name])
