@@ -39,10 +39,26 @@ def test_rounded_weights_are_told_from_everything_else():
     assert cause.explains == cause.events == result.explanation.events > 0
 
 
+def test_one_flipped_spike_is_not_put_down_to_a_late_hop():
+    """A late hop flips many spikes, so it may well flip the one that rounded weights flipped too."""
+    net = network()
+    program = integers(net)
+    w = program.by_name["w2"]
+    for k in range(w.weight.size):
+        nudged = w.weight.copy()
+        nudged.ravel()[k] += 2 if nudged.ravel()[k] < 0 else -2
+        result = found(net, change(program, "w2", weight=nudged))
+        if result.place is not None and result.explanation.events <= 3:
+            assert "hop misalignment" not in [c.cause for c in result.explanation.causes]
+            assert "weight rounding" in causes(result)
+            return
+    pytest.fail("no nudge of a weight flips a few spikes only")
+
+
 def test_a_rounded_leak_is_told_from_rounded_products():
     program = integers(network(leak=constant(1 / 3)))
     net = change(as_float(program), "n2", leak=constant(1 / 3))
-    coarse = change(program, "n2", leak=program.by_name["n2"].leak + 60)
+    coarse = change(program, "n2", leak=program.by_name["n2"].leak + 300)
     result = found(net, coarse, spikes(300))
     assert result.place.population == "n2"
     assert causes(result) == ["leak rounding"]

@@ -82,7 +82,7 @@ def test_data_beyond_the_calibration_saturates_and_is_counted(planted):
 
 
 def test_data_inside_the_calibration_saturates_nothing_and_says_so():
-    _, found = checked(network(four_bit=False), images(4.0), images(4.0))
+    _, found = checked(network(four_bit=False), images(4.0), images(3.0))  # at its peak, rounded weights may reach one payload further
     row = found.to_json()["saturation"]
     assert (row["saturated"], row["inputs"]) == (0, [])
     assert row["payloads"] > 0
