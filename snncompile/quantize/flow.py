@@ -28,8 +28,8 @@ from snncompile.quantize.resolution import finest_lsb, reach
 from snncompile.quantize.rounding import Hearing
 from snncompile.target import Target
 
-HEADROOM = 1.25
-"""How far beyond the calibration data a stream may go before it saturates."""
+HEADROOM, MARGIN = 1.25, 1.02
+"""How far beyond the calibration data a stream, or another graded output, may go before it saturates: rounded weights reach further."""
 LEAST = 63
 """Levels to either side that a graded output keeps, even if the weights of its readers must be coarser for it."""
 
@@ -153,7 +153,7 @@ def _graded(work: _Work, n: Neuron | NeuronProgram) -> Graded | None:
     low, stream = -1 if n.fire is Fire.NONE else 0, _is_stream(n)
     most = 2 ** (work.options.stream_bits if stream else work.options.payload_bits) - 1
     calibrated = work.heard.peaks.get(n.name)
-    peak = reach(work.graph, n, partial(_peak, work)) if calibrated is None else calibrated * (HEADROOM if stream else 1.0)
+    peak = reach(work.graph, n, partial(_peak, work)) if calibrated is None else calibrated * (HEADROOM if stream else MARGIN)
     readers = work.readers[n.name]
     codes = 2 ** (work.options.weight_bits - 1) - 1
     finest = finest_lsb(
