@@ -128,7 +128,7 @@ class Evidence:
                 flips = before != after if n.spiking else (before > 0) != (after > 0)
                 valid[:, 1:] = np.cumsum(flips, axis=1)[:, :-1] == 0
                 spikes += int(np.sum(flips & valid))
-            error = relative(fresh[key] * _rescaled(self.graph.by_name[n.name], n), self.values[key], valid)
+            error = relative(_as_before(fresh[key], self.graph.by_name[n.name], n), self.values[key], valid)
             if error > worst:
                 worst, where = error, n.name
         for label, ref in graph.outputs.items():
@@ -138,14 +138,16 @@ class Evidence:
         return Difference(worst, where, spikes, output)
 
 
-def _rescaled(before: Op, after: Op) -> Array | float:
-    """The factor per step that takes a spiking membrane to its scale before the pass: what became of the positive thresholds."""
-    if not isinstance(before, Neuron) or not isinstance(after, Neuron) or not after.spiking or np.array_equal(before.theta, after.theta):
-        return 1.0
-    if not (np.all(before.theta > 0) and np.all(after.theta > 0)):
-        return 1.0
+def _as_before(m: Array, before: Op, after: Op) -> Array:
+    """A membrane on its scale before the pass: what became of a threshold says how it was divided, or, without a state, shifted."""
+    if not isinstance(before, Neuron) or not isinstance(after, Neuron) or np.array_equal(before.theta, after.theta):
+        return m
     rank = max(before.theta.ndim, after.theta.ndim) - 1
-    return spread(before.theta, rank) / spread(after.theta, rank)
+    if after.grid and after.reset is Reset.STATELESS:
+        return np.asarray(m + (spread(before.theta, rank) - spread(after.theta, rank)))
+    if not after.spiking or not (np.all(before.theta > 0) and np.all(after.theta > 0)):
+        return m
+    return np.asarray(m * (spread(before.theta, rank) / spread(after.theta, rank)))
 
 
 def relative(after: Array, before: Array, valid: Array | None = None) -> float:

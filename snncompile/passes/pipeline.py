@@ -7,6 +7,7 @@ from snncompile.passes.base import Pass
 from snncompile.passes.fold_affines import FoldAffineBack, FoldAffineForward, FoldAffineIntoNeuron
 from snncompile.passes.fold_gathers import FoldGathers
 from snncompile.passes.fold_synapses import FoldSynapses
+from snncompile.passes.fold_threshold import FoldThreshold
 from snncompile.passes.fuse_filters import FuseFilters
 from snncompile.passes.insert_relays import InsertRelays
 from snncompile.passes.lift import DiagonalToAffine, PoolToConv
@@ -27,6 +28,6 @@ FOLDS: tuple[Pass, ...] = (
 
 DEFAULT: Pipeline = (
     Prune(), LowerMaxPool(), BreakLinearLoops(), FuseFilters(), AbsorbGain(), DiagonalToAffine(), PoolToConv(), ShareSums(), FOLDS,
-    InsertRelays(), FOLDS, InsertRelays(), LowerNeurons(), Prune(),
+    InsertRelays(), FOLDS, InsertRelays(), LowerNeurons(), FoldThreshold(), Prune(),
 )  # fmt: skip
 """What ``run_passes`` runs: a tuple inside the tuple is repeated until none of its passes changes anything."""

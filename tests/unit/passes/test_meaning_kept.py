@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import graphs, random_input
+from strategies import graphs, random_graph, random_input
 
 from snncompile.ir.graph import Graph, validate
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
-from snncompile.ir.neuron import Neuron
+from snncompile.ir.neuron import Neuron, Reset
 from snncompile.ir.population import ports
 from snncompile.passes import DEFAULT, Pass, check_population_form, run_passes
 from snncompile.passes.lift import DiagonalToAffine, PoolToConv
@@ -34,11 +34,21 @@ def assert_same_membranes(before: Graph, after: Graph, x: dict[str, np.ndarray])
         clean = np.ones(first[n].shape, bool)
         clean[:, 1:] = ~flipped[:, :-1]
         m = first[f"{n}.m"]
-        assert np.abs(second[f"{n}.m"] - m)[clean].max(initial=0.0) <= 1e-9 * max(np.abs(m).max(), 1e-300), n
+        later = as_before(second[f"{n}.m"], before.by_name[n], after.by_name[n])
+        assert np.abs(later - m)[clean].max(initial=0.0) <= 1e-9 * max(np.abs(m).max(), 1e-300), n
     for label, ref in before.outputs.items():
         if ref not in refs:
             scale = max(np.abs(first[label]).max(), 1e-300)
             assert np.abs(second[label] - first[label]).max() <= 1e-9 * scale, label
+
+
+def as_before(m: np.ndarray, before: Neuron, after: Neuron) -> np.ndarray:
+    """A membrane (N, T, *shape) in the units of before: divided by a gain of each step, like its thresholds, or, without a state,
+    counted from the threshold."""
+    first, second = (n.theta.reshape(len(n.theta), *(1,) * (m.ndim - 1 - n.theta.ndim), *n.theta.shape[1:]) for n in (before, after))
+    if before.reset is Reset.STATELESS and before.grid:
+        return m + first - second
+    return m * (first / second) if before.spiking and np.all(first > 0) and np.all(second > 0) else m
 
 
 @pytest.mark.parametrize("step", PASSES, ids=lambda p: p.name)
@@ -52,6 +62,7 @@ def test_every_pass_alone_keeps_all_membranes(step: Pass, graph, seed):
     assert_same_membranes(graph, after, random_input(graph, seed))
 
 
+@example(graph=random_graph(584, 8), seed=0)  # a gain of each step that divides a membrane
 @settings(max_examples=120, deadline=None)
 @given(graph=graphs(18), seed=st.integers(0, 9))
 def test_every_random_graph_reaches_population_form_with_the_same_membranes(graph, seed):

@@ -10,6 +10,7 @@ from snncompile.ir import reference
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Gather, Input, Linear
 from snncompile.ir.neuron import Fire, Reset, constant
+from snncompile.passes import run_passes
 from snncompile.quantize import Options, dequantise, quantize
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -244,3 +245,21 @@ def test_a_graded_output_is_exact_only_if_its_threshold_is_a_whole_number(reset)
         assert done.exact is exact, done.reason
         assert bool(off < 1e-6) is exact
         assert exact or done.reason == f"the threshold lies {off:.3g} membrane LSB off the integers"
+
+
+@given(seed=SEEDS)
+@settings(max_examples=10, deadline=None)
+def test_a_graded_output_without_a_state_is_exact_whatever_its_threshold(seed):
+    """The passes make the threshold a part of the bias, so that one constant is rounded and not two (EM-PF's parallel neurons)."""
+    rng = np.random.default_rng(seed)
+    weight = rng.uniform(0.05, 0.3, (6, 1)) * rng.choice([-1.0, 1.0], (6, 8))
+    graph = one_layer(
+        rng, fire=Fire.RELU, reset=Reset.STATELESS, leak=constant(0.0), theta=rng.uniform(0.1, 0.6, (5, 6)), weight=weight, grid=0.25,
+        levels=15, bias=rng.normal(0, 0.2, (1, 6)),
+    )  # fmt: skip
+    x = spikes(rng)
+    folded, _ = run_passes(graph, probe={"x": x[:1].astype(float)})
+    result = quantize(folded, TARGET)
+    assert report(result).exact, report(result).reason
+    ((wrong, _),) = differences(folded, result, {"x": x}).values()
+    assert wrong == 0
