@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.program import NeuronProgram
 from snncompile.mapping.schedule import schedule
 from snncompile.passes import check_population_form, run_passes
-from snncompile.pipeline import describe_input, random_input
+from snncompile.pipeline import describe_input, random_input, with_range
 from snncompile.quantize import Options, quantize
 from snncompile.target import load_target
 
@@ -88,14 +88,13 @@ def _behind_capture(
     graph: Graph, target: str, calibration: Mapping[str, Array] | Array | None, input_range: tuple[float, float, float]
 ) -> list[Diagnostic]:
     """What passes, quantiser and scheduler refuse."""
-    low, high, grid = input_range
 
-    def with_range(op: Op) -> Op:
-        return replace(op, low=low, high=high, grid=grid) if isinstance(op, Input) and op.low is None else op
+    def describe(op: Op) -> Op:
+        return with_range(op, input_range) if isinstance(op, Input) and op.low is None else op
 
     try:
         described, samples = describe_input(graph, calibration, None)
-        described = described.map_nodes(with_range)
+        described = described.map_nodes(describe)
         probe = {
             n.name: np.asarray(samples[n.name][:1]) if n.name in samples else random_input(n, graph.steps, 1)
             for n in described.of(Input)

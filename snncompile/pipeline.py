@@ -14,7 +14,7 @@ from snncompile.capture.check import check_capture, predict
 from snncompile.capture.circumstances import circumstances
 from snncompile.capture.driver import Layout
 from snncompile.capture.stand_ins import stand_ins
-from snncompile.errors import fail
+from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
@@ -156,12 +156,16 @@ def compile_graph(
 
 
 def _readout(captured: Captured, label: str | None, readout: Readout) -> tuple[Readout, tuple[Decision, ...]]:
-    """How to decide from the outputs over time: a network that returns its last step alone decides by that."""
+    """How to decide from the outputs over time: as the network itself does, where it returns their mean or its last step alone."""
     kinds = dict(zip(captured.graph.outputs, captured.driver.reduced, strict=False))
-    if kinds.get(label or next(iter(captured.graph.outputs))) != "last" or readout == "last":
-        return readout, ()
-    why = "the network returns the last step of its loop alone"
-    return "last", (Decision(stage="capture", what="readout over time", value="last", why=why, source="the network"),)
+    own = kinds.get(label or next(iter(captured.graph.outputs)))
+    if own == "last" != readout:
+        why = "the network returns the last step of its loop alone"
+        return "last", (Decision(stage="capture", what="readout over time", value="last", why=why, source="the network"),)
+    if own == "mean" and readout == "sum":
+        why = "the network returns the mean over its steps; the sum decides alike and is T times as large"
+        return "mean", (Decision(stage="capture", what="readout over time", value="mean", why=why, source="the network"),)
+    return readout, ()
 
 
 def first_output(graph: Graph, label: str | None) -> tuple[Graph, tuple[Decision, ...]]:
@@ -222,15 +226,23 @@ def describe_input(
     if calibration is not None:
         given = calibration if isinstance(calibration, Mapping) else {inputs[0].name: calibration}
     samples = {n.name: with_time_axis(np.asarray(given[n.name]), n, graph.steps) for n in inputs if n.name in given}
-    low, high, grid = input_range or (None, None, 0.0)
 
     def describe(op: Op) -> Op:
         if not isinstance(op, Input):
             return op
-        known = {"low": low, "high": high, "grid": grid} if input_range is not None else {}
-        return replace(op, **known, static=op.static or (op.name in samples and samples[op.name].shape[1] == 1))  # type: ignore[arg-type]
+        known = op if input_range is None else with_range(op, input_range)
+        return replace(known, static=op.static or (op.name in samples and samples[op.name].shape[1] == 1))
 
     return graph.map_nodes(describe), samples
+
+
+def with_range(op: Input, input_range: tuple[float, float, float]) -> Input:
+    """The input with its declared range; raises CompileError SNN207 if it is none."""
+    low, high, grid = input_range
+    known = replace(op, low=low, high=high, grid=grid)
+    if problems := list(known.validate()):
+        raise CompileError(problems)
+    return known
 
 
 def with_time_axis(x: Array, n: Input, steps: int) -> Array:

@@ -395,6 +395,12 @@ def _confirm(
         claims = [*((t, candidate.outputs[k], theirs) for t, k, theirs in outputs), *states]
         if all(torch.allclose(history[t][mine].float(), recorded[theirs].float(), rtol=1e-4, atol=1e-5) for t, mine, theirs in claims):
             return candidate
+    for t, _, name in (*states, *outputs):
+        if not bool(torch.isfinite(recorded[name]).all()):
+            raise fail(
+                "SNN125", f"the network computes NaN or infinity in step {t}", loc=trace.nodes[name].loc if name in trace.nodes else None,
+                help="look for constants that are not finite (infinity times 0 is NaN) and for values that overflow",
+            )  # fmt: skip
     raise fail(
         "SNN119",
         "the first step of the network does something that no initial value of its states explains",

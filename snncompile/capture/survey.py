@@ -140,6 +140,8 @@ def _rolled(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int, othe
             first = first or e
             found = _decided(decisions) + _once(drawn)
         else:
+            if rolled.per_step and length != steps:  # constants differ between steps: those of all steps are needed
+                continue
             others += _decided(decisions) + _once(drawn)
             return rolled
     others += found

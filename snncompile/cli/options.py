@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,7 +80,7 @@ class Range(RangeType):
             low, high, grid = (*(float(n) for n in str(value).split(",")), 0.0)[:3]
         except ValueError:
             low, high, grid = 1.0, 0.0, 0.0
-        if not low < high or grid < 0 or str(value).count(",") > 2:
+        if not (-inf < low < high < inf and 0 <= grid < inf) or str(value).count(",") > 2:
             self.fail(f"'{value}' is not a range; write the lowest and highest value, like 0,1 or 0,255,1 for whole numbers", param, ctx)
         return low, high, grid
 

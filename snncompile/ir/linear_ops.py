@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +17,8 @@ from snncompile.errors import Diagnostic
 from snncompile.ir.graph import Array, Dialect, Op, Shape, register_op
 
 BOTH = frozenset({Dialect.FLOAT, Dialect.INTEGER})
+OFF_GRID = 0.25
+"""By how much of a grid step an input's highest value may miss the grid, less than rounding does: numbers are written down rounded."""
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
 
@@ -55,8 +57,18 @@ class Input(Op):
         return self.size
 
     def validate(self) -> Iterator[Diagnostic]:
-        if self.low is not None and self.high is not None and not self.low <= self.high:
+        if self.low is None or self.high is None:
+            return
+        if not (isfinite(self.low) and isfinite(self.high) and isfinite(self.grid) and self.grid >= 0):
+            what = f"input '{self.name}' cannot range over {self.low:g}..{self.high:g} with grid {self.grid:g}"
+            yield Diagnostic("SNN207", what, self.loc, (), "lowest, highest value and grid are finite numbers, and no grid is 0")
+        elif not self.low <= self.high:
             yield Diagnostic("SNN207", f"input '{self.name}' has the empty range {self.low:g}..{self.high:g}", self.loc)
+        elif self.grid > 0:
+            levels = (self.high - self.low) / self.grid
+            if levels < 1 - OFF_GRID or abs(levels - round(levels)) > OFF_GRID:
+                what = f"input '{self.name}' does not get from {self.low:g} to {self.high:g} in steps of {self.grid:g}"
+                yield Diagnostic("SNN207", what, self.loc, (), "the highest value is the lowest plus whole steps of the grid, like 0,255,1")
 
 
 @register_op

@@ -97,7 +97,10 @@ class Neuron(Op):
         for label in [*sorted(self.time_fields), "v_init"]:
             value = getattr(self, label)
             if value is not None and not np.all(np.isfinite(value)):
-                yield Diagnostic("SNN206", f"'{self.name}' (neuron): {label} holds NaN or infinity", self.loc)
+                way = "a neuron that never fires needs no threshold: leave its comparison out, or compare with one that is out of reach"
+                yield Diagnostic(
+                    "SNN206", f"'{self.name}' (neuron): {label} holds NaN or infinity", self.loc, (), way if label == "theta" else None
+                )
         if self.grid and (self.fire is not Fire.RELU or self.levels < 1 or not 0 < self.grid < np.inf or self.reset is Reset.SUBTRACT):
             yield Diagnostic(
                 "SNN214", f"'{self.name}' (neuron): a grid needs a graded spike, at least 1 level, and no subtraction", self.loc

@@ -58,11 +58,9 @@ def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) ->
         "name": compiled.name,
         "source": dict(source or {}),
         "target": _target(compiled.target),
-        "steps": graph.steps,
         "readout": compiled.readout,
         "settings": dict(compiled.settings),
-        "inputs": [_input(n, graph) for n in graph.of(IntInput)],
-        "outputs": dict(graph.outputs),
+        **program_facts(graph),
         "ledger": [d.to_json() for d in ledger(compiled.decisions, compiled.passes, compiled.result)],
         "passes": [pass_to_json(r) for r in compiled.passes],
         "populations": [_population(n, graph, reports[n.name]) for n in graph.nodes if isinstance(n, INTEGER_POPULATIONS)],
@@ -70,6 +68,11 @@ def describe(compiled: CompiledLike, source: Mapping[str, Any] | None = None) ->
         "notes": list(compiled.result.notes),
         "schedule": schedule_to_json(compiled.schedule),
     }
+
+
+def program_facts(graph: Graph) -> dict[str, Any]:
+    """What the manifest says about the program itself, and a reader finds again in ``graph.txt``."""
+    return {"steps": graph.steps, "inputs": [_input(n, graph) for n in graph.of(IntInput)], "outputs": dict(graph.outputs)}
 
 
 def approximations(compiled: CompiledLike) -> list[dict[str, Any]]:
@@ -185,6 +188,7 @@ __all__ = [
     "describe",
     "pass_to_json",
     "plain",
+    "program_facts",
     "schedule_from_json",
     "schedule_to_json",
 ]

@@ -10,17 +10,21 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import numpy as np
 
 from snncompile.backends.bundle import files, tensors
-from snncompile.backends.bundle.manifest import FORMAT, SCHEMA, schedule_from_json
+from snncompile.backends.bundle.manifest import FORMAT, SCHEMA, program_facts, schedule_from_json
 from snncompile.errors import CompileError, fail
 from snncompile.files import BAD_ZIP
 from snncompile.ir.graph import Array, Dialect, Graph, validate
+from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.ir.text import from_text
 from snncompile.learning.program import LearningProgram
 from snncompile.mapping.schedule import Schedule
 from snncompile.quantize import Adapted, PopulationReport, QuantResult
+from snncompile.verify.readout import Readout
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +132,8 @@ def _read(path: Path, folder: Path, shown: str) -> Bundle:
         return open_folder(path, folder, manifest)
     except CompileError as e:
         raise files.damaged(shown, "graph.txt", f"is no program ({e.diagnostics[0].message})") from e
+    except UnicodeDecodeError as e:
+        raise files.damaged(shown, "graph.txt", "is no UTF-8 text") from e
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise files.damaged(shown, files.MANIFEST, f"does not follow schema {SCHEMA} ({type(e).__name__}: {e})") from e
 
@@ -138,7 +144,14 @@ def open_folder(path: Path, folder: Path, manifest: Mapping[str, Any]) -> Bundle
     validate(graph)
     if graph.dialect is not Dialect.INTEGER:
         raise ValueError(f"graph.txt is of the {graph.dialect.value} dialect")
+    for key, value in program_facts(graph).items():
+        if manifest[key] != value:
+            raise ValueError(f"its {key} are not those of graph.txt")
+    if manifest["readout"] not in get_args(Readout):
+        raise ValueError(f"readout is {manifest['readout']!r}, not one of {', '.join(get_args(Readout))}")
     populations = tuple(_report(row) for row in manifest["populations"])
+    if [p.name for p in populations] != [n.name for n in graph.nodes if isinstance(n, INTEGER_POPULATIONS)]:
+        raise ValueError("its populations are not those of graph.txt")
     bundle = Bundle(path, folder, manifest, graph, schedule_from_json(manifest["schedule"]), populations)
     learning = bundle.learning
     names = set() if learning is None else {learning.readout, *(n for x in learning.layers for n in (x.synapse, x.population, x.source))}
@@ -173,6 +186,8 @@ def _tensors(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
         if list(array.shape) != row["shape"]:
             raise ValueError(f"tensor '{key}' has shape {list(array.shape)}, not {row['shape']}")
         out[key] = array.astype(row["dtype"])
+        if not np.array_equal(out[key], array, equal_nan=array.dtype.kind == "f"):
+            raise ValueError(f"tensor '{key}' holds values that are no {row['dtype']}")
     return out
 
 

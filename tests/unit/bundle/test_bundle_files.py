@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -176,6 +177,47 @@ def test_a_manifest_with_matching_hashes_is_still_checked(bundle):
     del manifest["schedule"]
     path.write_text(json.dumps(manifest))
     assert code(read_bundle, bundle) == "SNN033"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"steps": 5}, "its steps are not those of graph.txt"),
+        ({"inputs": []}, "its inputs are not those of graph.txt"),
+        ({"outputs": {"out": "elsewhere"}}, "its outputs are not those of graph.txt"),
+        ({"populations": []}, "its populations are not those of graph.txt"),
+        ({"readout": "median"}, "readout is 'median', not one of sum, mean, last"),
+    ],
+)
+def test_a_manifest_that_contradicts_its_program_is_refused(bundle, change, said):
+    path = bundle / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CompileError, match=re.escape(said)) as caught:
+        read_bundle(bundle)
+    assert caught.value.code == "SNN033"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tensors", 0.5, "holds values that are no int8"),
+        ("tensors", 300, "holds values that are no int8"),
+        ("graph.txt", None, "is no UTF-8"),
+    ],
+)
+def test_files_with_right_hashes_and_wrong_content_are_refused(bundle, name, content, said):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    if name == "tensors":
+        row = next(row for row in manifest["tensors"].values() if row["dtype"] == "int8")
+        name = f"tensors/{row['file']}"
+        np.save(bundle / name, np.full(row["shape"], content))
+    else:
+        (bundle / name).write_bytes(b"\xff\xfe")
+    manifest["files"][name] = files.digest(bundle / name)
+    (bundle / "manifest.json").write_text(files.to_json(manifest))
+    with pytest.raises(CompileError, match=said) as caught:
+        read_bundle(bundle)
+    assert caught.value.code == "SNN033"
 
 
 def test_a_truncated_zip_is_damaged(compiled, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from agreement import agrees
 from torch import nn
 
+import snncompile
 from snncompile.capture.capture import capture
 from snncompile.errors import CompileError
 
@@ -44,6 +45,14 @@ def test_what_a_loop_adds_up_is_its_readout(kind, reduced, steps):
     captured = agrees(Loop(kind), (6,), layout="BT", steps=steps)
     assert captured.driver.reduced == (reduced,)
     assert captured.rolled.traced == 4
+
+
+@pytest.mark.parametrize(("kind", "readout"), [("sum", "sum"), ("mean", "mean"), ("last", "last"), ("stack", "sum")])
+def test_logits_are_what_the_network_itself_returns(kind, readout):
+    made = snncompile.compile(Loop(kind), input_shape=(6,), steps=5, layout="BT", input_range=(0.0, 1.0, 0.0))
+    assert made.readout == readout
+    asked = snncompile.compile(Loop("mean"), input_shape=(6,), steps=5, layout="BT", input_range=(0.0, 1.0, 0.0), readout="last")
+    assert asked.readout == "last"
 
 
 def test_a_head_behind_the_loop_is_the_readout_of_every_step():

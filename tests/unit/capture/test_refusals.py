@@ -144,3 +144,46 @@ def test_a_change_after_the_first_steps_is_seen():
     captured = capture(Written(later), input_shape=(6,), steps=6)
     assert captured.rolled.per_step
     assert captured.rolled.traced == 6
+
+
+def never(i, net, limit):
+    """A neuron with this threshold, reset by subtraction."""
+    m = (torch.zeros_like(i) if net.v is None else net.v) + i
+    s = (m >= limit).float()
+    net.v = m - s * limit
+    return s
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf")])
+def test_a_threshold_that_makes_everything_nan_is_said_with_its_line(limit):
+    net = Written(lambda net, x: net.b(never(net.a(x), net, limit)))
+    with pytest.raises(CompileError, match="computes NaN or infinity in step") as caught:
+        capture(net, input_shape=(6,), steps=5)
+    assert caught.value.code == "SNN125"
+    assert caught.value.diagnostics[0].loc.file.endswith("test_refusals.py")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (1.0, 0.0, 0.0),
+        (0.0, float("inf"), 0.0),
+        (float("nan"), 1.0, 0.0),
+        (0.0, 1.0, -1.0),
+        (0.0, 1.0, 2.0),
+        (0.0, 1.0, 0.3),
+        (0.0, 1.0, 20.0),
+    ],
+)
+def test_an_input_range_that_is_none_is_refused(given):
+    net = Written(lambda net, x: net.b(net.lif(net.a(x))))
+    with pytest.raises(CompileError) as caught:
+        snncompile.compile(net, input_shape=(6,), steps=3, input_range=given)
+    assert caught.value.code == "SNN207"
+    assert snncompile.check(net, input_shape=(6,), steps=3, input_range=given).blockers[0].code == "SNN207"
+
+
+def test_a_grid_may_be_written_down_rounded():
+    net = Written(lambda net, x: net.b(net.lif(net.a(x))))
+    made = snncompile.compile(net, input_shape=(6,), steps=3, input_range=(0.0, 1.0, 0.00392))
+    assert "256 levels, as declared" in made.result.notes[0]

@@ -116,3 +116,25 @@ def test_rows_are_plain_data():
     found = check(FiveBlockers(), input_shape=(12,), steps=STEPS)
     rows = json.loads(json.dumps([o.to_json() for o in found.operations]))
     assert {tuple(row) for row in rows} == {("name", "operation", "verdict", "note", "location")}
+
+
+class Adaptive(nn.Module):
+    """Its threshold is a Python number at the first step, so that step's constants differ from those of all others."""
+
+    def __init__(self):
+        super().__init__()
+        self.v = self.w = 0.0
+
+    def forward(self, x):
+        self.v = 0.5 * self.v + x
+        h = 1.0 + 1.5 * self.w
+        s = (self.v > h).float()
+        self.v, self.w = self.v - s * h, 0.75 * self.w + 0.25 * s
+        return s
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 9])
+def test_a_first_step_with_constants_of_its_own_is_in_nobodys_way(steps):
+    torch.manual_seed(0)
+    found = check(nn.Sequential(nn.Linear(5, 6), Adaptive(), nn.Linear(6, 3)), input_shape=(5,), steps=steps)
+    assert found.ok, found.blockers

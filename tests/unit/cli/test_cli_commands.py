@@ -162,6 +162,7 @@ def test_doctor_says_what_it_found():
         (["export", "--steps", "0"], "--steps"),
         (["export", "--input-shape", "a,b"], "'a,b' is not a shape"),
         (["export", "--input-range", "3"], "'3' is not a range"),
+        (["export", "--input-range", "0,inf"], "'0,inf' is not a range"),
         (["verify", "net.snn"], "Missing option '--data'"),
     ],
 )
