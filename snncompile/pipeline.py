@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from snncompile.capture.circumstances import circumstances
 from snncompile.capture.driver import Layout
 from snncompile.capture.stand_ins import stand_ins
 from snncompile.errors import CompileError, fail
-from snncompile.ir.graph import Array, Graph, Op
+from snncompile.ir.graph import Array, Graph, Op, Readout
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
 from snncompile.ledger import Decision
@@ -28,7 +28,6 @@ from snncompile.verify import Original
 if TYPE_CHECKING:
     import torch
 
-Readout = Literal["sum", "mean", "last"]
 Progress = Callable[[str], None]
 PROBES = 2
 

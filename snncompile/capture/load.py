@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -28,12 +28,12 @@ from snncompile.capture.factory import build
 from snncompile.capture.nir import Imported, import_nir
 from snncompile.capture.weights import fit, read_file, state_dict_in, unpickle
 from snncompile.errors import fail
+from snncompile.ir.graph import Readout
 from snncompile.ir.linear_ops import Input
 from snncompile.online import is_checkpoint
 from snncompile.online.checkpoint import checkpoint_from
 from snncompile.online.official import suggestion, translate
 
-Readout = Literal["sum", "mean", "last"]
 UNSTABLE_FACTS = ("history", "seconds", "command")
 WEIGHT_HINT = "a state dict needs the network's own code: --arch package.module:factory"
 
@@ -218,4 +218,4 @@ def _without_folder(arch: str) -> str:
     return arch.replace("\\", "/").rpartition("/")[2]
 
 
-__all__ = ["LoadedGraph", "LoadedModel", "Readout", "load_model"]
+__all__ = ["LoadedGraph", "LoadedModel", "load_model"]

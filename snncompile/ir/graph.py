@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from numpy.typing import NDArray
 
@@ -19,6 +19,8 @@ from snncompile.errors import CompileError, Diagnostic, InternalError, Location
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+Readout = Literal["sum", "mean", "last"]
+"""How a decision is read from the outputs over time."""
 
 
 class Dialect(str, Enum):
@@ -262,6 +264,6 @@ def fresh_name(taken: Mapping[str, object] | set[str], wish: str) -> str:
 
 
 __all__ = [
-    "OPS", "Array", "Dialect", "Graph", "Op", "Shape", "fresh_name", "infer_shapes", "is_state_edge", "node_of",
+    "OPS", "Array", "Dialect", "Graph", "Op", "Readout", "Shape", "fresh_name", "infer_shapes", "is_state_edge", "node_of",
     "port_of", "prune", "register_op", "toposort", "validate",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 
 from snncompile.errors import Diagnostic, InternalError, fail
 from snncompile.ir import reference
-from snncompile.ir.graph import Array, Graph
+from snncompile.ir.graph import Array, Graph, Readout
 from snncompile.ir.integer import IntInput
 from snncompile.ir.interpret import interpret
 from snncompile.ir.population import INTEGER_POPULATIONS
@@ -22,7 +22,7 @@ from snncompile.quantize.dequantise import payload_values
 from snncompile.verify.backends import BackendRecord, compare_bits, run_lava, run_onnxruntime, run_scheduled
 from snncompile.verify.divergence import Divergence
 from snncompile.verify.dynamics import Dynamics, compare, input_values
-from snncompile.verify.readout import Readout, accuracy, agreement, decide, logits, relative_rms
+from snncompile.verify.readout import accuracy, agreement, decide, logits, relative_rms
 from snncompile.verify.saturation import Saturation, clipped_inputs, saturation_ports
 from snncompile.verify.saturation import count as count_saturated
 from snncompile.verify.weights import foreign

@@ -12,11 +12,11 @@ import numpy as np
 from snncompile.backends.lava.backend import run_plan
 from snncompile.backends.lava.learning_plan import LavaLayer, LavaLearned
 from snncompile.errors import Diagnostic
-from snncompile.ir.graph import Array, Graph
+from snncompile.ir.graph import Array, Graph, Readout
 from snncompile.learning.program import LearningProgram, PlasticLayer
 from snncompile.learning.stream import CHECKPOINTS, LayerLearned, Learned, run_frozen
 from snncompile.mapping.schedule import Schedule
-from snncompile.verify.readout import Readout, accuracy, decide
+from snncompile.verify.readout import accuracy, decide
 
 Progress = Callable[[int, int], None]
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from snncompile.ir.graph import Array
-
-Readout = Literal["sum", "mean", "last"]
+from snncompile.ir.graph import Array, Readout
 
 
 def logits(outputs: Array, readout: Readout) -> Array:

@@ -18,13 +18,12 @@ from snncompile.backends.bundle import files, tensors
 from snncompile.backends.bundle.manifest import FORMAT, SCHEMA, program_facts, schedule_from_json
 from snncompile.errors import CompileError, fail
 from snncompile.files import BAD_ZIP
-from snncompile.ir.graph import Array, Dialect, Graph, validate
+from snncompile.ir.graph import Array, Dialect, Graph, Readout, validate
 from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.ir.text import from_text
 from snncompile.learning.program import LearningProgram
 from snncompile.mapping.schedule import Schedule
 from snncompile.quantize import Adapted, PopulationReport, QuantResult
-from snncompile.verify.readout import Readout
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,14 +21,13 @@ from snncompile.cli.work.plastic import make_plastic
 from snncompile.cli.work.request import ModelOptions
 from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import CompileError, fail
-from snncompile.ir.graph import Graph
+from snncompile.ir.graph import Graph, Readout
 from snncompile.learning.attach import LearnOptions
 from snncompile.quantize import Options
 from snncompile.report.html import render
 from snncompile.report.summary import print_export
 from snncompile.target import load_target
 from snncompile.verify import Verification
-from snncompile.verify.readout import Readout
 
 LAVA_SAMPLES = 256
 SECONDS_PER_SYNAPSE, SECONDS_PER_POPULATION = 2e-9, 1e-3

@@ -19,10 +19,10 @@ from snncompile.cli import show
 from snncompile.cli.data import Data, check_range, load_data
 from snncompile.cli.progress import Progress as Steps
 from snncompile.cli.work.request import sample_shapes
-from snncompile.ir.graph import Array, Graph
+from snncompile.ir.graph import Array, Graph, Readout
 from snncompile.ir.linear_ops import Input
 from snncompile.ledger import Decision
-from snncompile.pipeline import Compiled, Progress, Readout, random_input
+from snncompile.pipeline import Compiled, Progress, random_input
 from snncompile.quantize import Options
 from snncompile.verify import Original
 

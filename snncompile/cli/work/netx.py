@@ -12,11 +12,10 @@ from snncompile.cli.work.request import ModelOptions
 from snncompile.errors import CompileError, fail
 from snncompile.importers.netx import Wishes, is_net, load_net
 from snncompile.importers.program import ImportedProgram
-from snncompile.ir.graph import Graph
+from snncompile.ir.graph import Graph, Readout
 from snncompile.ir.integer import IntInput
 from snncompile.ir.text import to_text
 from snncompile.quantize import Options
-from snncompile.verify.readout import Readout
 
 BLOCKERS = ("SNN150", "SNN151", "SNN152", "SNN153", "SNN403")
 """What the file itself may have wrong."""

@@ -15,14 +15,14 @@ from snncompile.cli.progress import Progress
 from snncompile.cli.work.plastic import Features, features, float_weights, learning_of, split, torch_stages
 from snncompile.cli.work.request import bundle_data
 from snncompile.errors import Diagnostic
-from snncompile.ir.graph import Array
+from snncompile.ir.graph import Array, Readout
 from snncompile.learning.program import LearningProgram, no_labels
 from snncompile.learning.stream import Learned, kept, learn
 from snncompile.learning.widths import Widths
 from snncompile.report.learning import print_learning
 from snncompile.target import load_target
 from snncompile.verify import learning as claims
-from snncompile.verify.readout import Readout, accuracy, decide
+from snncompile.verify.readout import accuracy, decide
 
 PROCESS_SECONDS = 1e-3
 """Of a Lava process and hardware step."""

@@ -11,8 +11,8 @@ from snncompile.backends.bundle import Bundle
 from snncompile.cli import show
 from snncompile.cli.data import Data
 from snncompile.cli.progress import Progress
+from snncompile.ir.graph import Readout
 from snncompile.verify import Original, Program, Verification, default_input, verify
-from snncompile.verify.readout import Readout
 from snncompile.verify.saturation import Clipped
 
 LABELS = {"reference": "running the integer reference", "lava": "running Lava's simulator", "onnx": "running ONNX Runtime"}

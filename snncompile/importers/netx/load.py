@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
 
 from snncompile.errors import fail
 from snncompile.files import check_file, read
@@ -15,13 +14,12 @@ from snncompile.importers.netx.file import read_file
 from snncompile.importers.netx.layers import Layer, parse_layers
 from snncompile.importers.netx.prove import charge_format
 from snncompile.importers.program import ImportedProgram
-from snncompile.ir.graph import Dialect, Graph, Shape, validate
+from snncompile.ir.graph import Dialect, Graph, Readout, Shape, validate
 from snncompile.ledger import Decision
 from snncompile.mapping.schedule import schedule
 from snncompile.quantize import QuantResult
 from snncompile.target import load_target
 
-Readout = Literal["sum", "mean", "last"]
 Range = tuple[float, float, float]
 SPIKES: Range = (0.0, 1.0, 1.0)
 UNIT: Range = (0.0, 1.0, 0.0)
