@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,21 +28,32 @@ if TYPE_CHECKING:
 RANGES = ("SNN301", "SNN302", "SNN311")
 """Codes that speak of ranges: where parts of the network were replaced, ranges behind them mean nothing."""
 
+NO_OPERATION = {
+    "SNN112": "decision by a value", "SNN116": "random numbers", "SNN125": "weights", "SNN128": "state outside the network",
+    "SNN129": "state of an earlier run",
+}  # fmt: skip
+"""What stands in the way although it is no operation of the graph, by its code."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One operation of the network. ``name`` is its node or module, ``note`` what becomes of it or why it cannot be deployed."""
+    """One operation of the network.
+
+    name  its node or module     note  what becomes of it, or why it cannot be deployed     way_out  what to do then
+    """
 
     name: str
     operation: str
     verdict: Verdict
     note: str
     loc: Location | None = None
+    way_out: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         where = None if self.loc is None else {"file": self.loc.file, "line": self.loc.line, "function": self.loc.function}
-        return {"name": self.name, "operation": self.operation, "verdict": self.verdict.value, "note": self.note, "location": where}
+        what = {"name": self.name, "operation": self.operation, "verdict": self.verdict.value, "note": self.note}
+        return {**what, "location": where, "way_out": self.way_out}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +84,18 @@ def judge(
 ) -> Checked:  # fmt: skip
     """Verdicts and blockers of a network that was read as far as it goes."""
     refused = [_of_refused(r) for r in found.refused]
+    elsewhere = [_of_other(d) for d in found.others if d.code in NO_OPERATION]
     blockers = [*found.others, *(r.error for r in found.refused)]
     if found.graph is None:
-        return Checked(operations=tuple(refused), blockers=tuple(blockers))
+        return Checked(operations=(*refused, *elsewhere), blockers=tuple(blockers))
     later = _behind_capture(found.graph, target, calibration, input_range or (0.0, 1.0, 0.0))
-    blockers += [d for d in later if not blockers or d.code not in RANGES]
+    later = [d for d in later if not blockers or d.code not in RANGES]
+    blockers += later
     nodes = found.graph.nodes
     rows = [(found.places.get(n.name, k - len(nodes)), o) for k, n in enumerate(nodes) for o in _of_node(n)]
     rows += [(r.place, o) for r, o in zip(found.refused, refused, strict=True)]
-    return Checked(operations=tuple(o for _, o in sorted(rows, key=lambda row: row[0])), blockers=tuple(blockers))
+    operations = [_unless(later, o) for _, o in sorted(rows, key=lambda row: row[0])]
+    return Checked(operations=(*operations, *elsewhere), blockers=tuple(blockers))
 
 
 def _behind_capture(
@@ -110,7 +124,19 @@ def _behind_capture(
 
 
 def _of_refused(r: Refused) -> Operation:
-    return Operation(name=r.module or r.node, operation=r.operation, verdict=r.verdict, note=r.error.message, loc=r.error.loc)
+    d = r.error
+    return Operation(name=r.module or r.node, operation=r.operation, verdict=r.verdict, note=d.message, loc=d.loc, way_out=d.help)
+
+
+def _of_other(d: Diagnostic) -> Operation:
+    name = d.message.split("'")[1] if d.message.startswith("'") else ""
+    return Operation(name=name, operation=NO_OPERATION[d.code], verdict=Verdict.IMPOSSIBLE, note=d.message, loc=d.loc, way_out=d.help)
+
+
+def _unless(refusals: Iterable[Diagnostic], o: Operation) -> Operation:
+    """The operation, or why the target does not take it."""
+    d = next((d for d in refusals if d.message.startswith(f"'{o.name}'")), None)
+    return o if d is None else replace(o, verdict=Verdict.IMPOSSIBLE, note=d.message, loc=d.loc or o.loc, way_out=d.help)
 
 
 def _of_node(n: Op) -> list[Operation]:

@@ -67,20 +67,20 @@ def leads(rolled: Rolled, lead: int) -> dict[str, int]:
 RANKS = {
     "convolution": 3, "conv2d": 3, "avg_pool2d": 3, "_adaptive_avg_pool2d": 3, "adaptive_avg_pool2d": 3, "max_pool2d": 3,
     "max_pool2d_with_indices": 3, "upsample_nearest2d": 3, "_upsample_nearest_exact2d": 3, "addmm": 1, "mm": 1, "linear": 1, "matmul": 1,
-    "bmm": 1,
+    "bmm": 1, "avg_pool3d": 4, "max_pool3d_with_indices": 4, "_adaptive_avg_pool3d": 4, "upsample_nearest3d": 4,
 }  # fmt: skip
 
 
 def _lead(raw: Raw, shapes: dict[str, tuple[int, ...]], known: dict[str, int], sources: list[str]) -> int:
     shape = raw.shape
+    ones = next((k for k, n in enumerate(shape) if n != 1), len(shape))
     if base(raw) in RANKS:
-        line = base(raw) == "convolution" and getattr(raw.args[1], "ndim", 4) == 3
-        return max(len(shape) - (2 if line else RANKS[base(raw)]), 0)
+        rank = getattr(raw.args[1], "ndim", 4) - 1 if base(raw) == "convolution" else RANKS[base(raw)]
+        return min(max(len(shape) - rank, 0), ones)
     source = max(sources, key=lambda s: len(shapes[s]))
     inner = shapes[source][known[source] :]
     if len(shape) >= len(inner) and shape[len(shape) - len(inner) :] == inner and all(n == 1 for n in shape[: len(shape) - len(inner)]):
         return len(shape) - len(inner)
-    ones = next((k for k, n in enumerate(shape) if n != 1), len(shape))
     return min(known[source], ones, max(len(shape) - 1, 0))
 
 

@@ -16,6 +16,7 @@ import torch
 
 from snncompile.capture.capture import MOST_STEPS, SHORT, InputShape, named_inputs, not_finite, sample_inputs, too_many_steps
 from snncompile.capture.convention import detect
+from snncompile.capture.diagnose import refuse_memories
 from snncompile.capture.driver import Driver, Inputs, Layout
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import POINTWISE, Expressions, base, leads
@@ -46,7 +47,8 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """An operation that the capture refuses: its node, its place in the order of execution, and what it is called in PyTorch."""
+    """Operations that the capture refuses, those of a module together: the first one's node and place in the order of execution, what they
+    are called in PyTorch, and why."""
 
     node: str
     place: int
@@ -99,7 +101,10 @@ def _survey(model: torch.nn.Module, input_shape: InputShape, steps: int, layout:
     inputs = named_inputs(model, input_shape)
     xs = sample_inputs(model, inputs, max(steps, SHORT))
     driver = detect(model, layout, tuple(x[:steps] for x in xs), tuple(inputs) if isinstance(input_shape, dict) else ())
+    memories = _memories(model, driver, tuple(x[:steps] for x in xs))
     rolled = respell(_rolled(model, driver, xs, steps, others))
+    named = {d.code for d in others}
+    others += [d for d in memories if d.code not in named]  # what the trace names, it names with its line
     lead = len(next(iter(rolled.inputs.values()))) - len(next(iter(inputs.values())))
     expressions = Expressions(rolled, leads(rolled, lead))
     neurons: dict[str, CompileError] = {}
@@ -116,7 +121,16 @@ def _survey(model: torch.nn.Module, input_shape: InputShape, steps: int, layout:
         if node in neurons or node not in builder.inside
     ]
     places = {ref.partition(".")[0]: order[node] for node, ref in builder.refs.items() if node in order}
-    return Survey(graph=graph, refused=tuple(sorted(refused, key=lambda r: r.place)), others=tuple(others), places=places)
+    return Survey(graph=graph, refused=_together(rolled, refused), others=tuple(others), places=places)
+
+
+def _memories(model: torch.nn.Module, driver: Driver, xs: Inputs) -> tuple[Diagnostic, ...]:
+    """What the network remembers of earlier runs."""
+    try:
+        refuse_memories(model, driver, xs)
+    except CompileError as e:
+        return e.diagnostics
+    return ()
 
 
 def _rolled(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int, others: list[Diagnostic]) -> Rolled:
@@ -219,6 +233,47 @@ def _refused(rolled: Rolled, node: str, place: int, error: Diagnostic, is_neuron
         if verdict is Verdict.HOST:
             error = replace(error, help=way)
     return Refused(node=node, place=place, operation=raw.op, module=raw.module, verdict=verdict, error=error)
+
+
+def _together(rolled: Rolled, refused: Iterable[Refused]) -> tuple[Refused, ...]:
+    """The refusals of one line of a module as one, and with them those of its operations that only read what is refused.
+
+    So a GRU is one blocker, whatever it is made of, and two lines of a module that have nothing to do with each other are two.
+    """
+    groups: list[list[Refused]] = []
+    for r in sorted(refused, key=lambda r: r.place):
+        home = next((g for g in groups if _belongs(rolled, r, g)), None)
+        if home is None:
+            groups.append([r])
+        else:
+            home.append(r)
+    return tuple(_joined(g) for g in groups)
+
+
+def _belongs(rolled: Rolled, r: Refused, group: list[Refused]) -> bool:
+    first = group[0]
+    if (r.module, r.verdict, r.error.code) != (first.module, first.verdict, first.error.code):
+        return False
+    if r.error.loc == first.error.loc and (r.module or r.operation == "getitem"):
+        return True
+    culprits = {q.node for q in group if f"'{q.operation}' is neither linear" in r.error.message}
+    return bool(culprits & _reach(rolled, {r.node}, backwards=True))
+
+
+def _joined(group: list[Refused]) -> Refused:
+    """Several refusals as one, with their operations and lines; taking a part of a result is no operation of the user's."""
+    first = group[0]
+    names = list(dict.fromkeys(r.operation.partition(".")[0] for r in group if r.operation != "getitem"))
+    if len(names) < 2 or first.error.code != "SNN121":
+        return first
+    where = f" of module '{first.module}'" if first.module else ""
+    own = [r.error.message for r in group if "has no place" not in r.error.message and "is neither linear" not in r.error.message]
+    lines = list(dict.fromkeys(f"{r.error.loc.file}:{r.error.loc.line}" for r in group if r.error.loc is not None))
+    notes = [*dict.fromkeys(own), *([f"lines: {', '.join(lines)}"] if len(lines) > 1 else [])]
+    message = f"{len(names)} operations{where} have no place in a spiking network on a chip: {', '.join(names)}"
+    ways = dict.fromkeys(r.error.help for r in group if r.error.help is not None)
+    error = replace(first.error, message=message, notes=(*first.error.notes, *notes), help="; ".join(ways) or None)
+    return replace(first, operation=", ".join(names), error=error)
 
 
 def _inside(rolled: Rolled, neurons: Iterable[str]) -> set[str]:

@@ -72,7 +72,7 @@ def test_every_blocker_is_listed_with_its_line_and_way_out():
 
 def test_operations_come_in_the_order_in_which_they_run():
     names = [o.name for o in check(FiveBlockers(), input_shape=(12,), steps=STEPS).operations]
-    assert [n for n in names if n in "abcd" or n in ("n1", "n2", "n3")] == ["a", "n1", "b", "n2", "c", "n3", "d"]
+    assert [n for n in names if n in ("a", "b", "c", "d", "n1", "n2", "n3")] == ["a", "n1", "b", "n2", "c", "n3", "d"]
 
 
 def test_what_the_target_refuses_is_listed_beside_what_the_capture_refuses():
@@ -112,10 +112,76 @@ def test_weights_that_are_no_numbers_do_not_hide_the_rest():
     assert {"SNN125", "SNN121"} <= {d.code for d in check(net, input_shape=(6,), steps=STEPS).blockers}
 
 
+class Gates(nn.Module):
+    """PyTorch's recurrent cells between neurons, and a module of the user's with two lines that cannot be deployed."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.gru, self.lstm, self.attention = nn.GRU(8, 8), nn.LSTMCell(8, 8), nn.MultiheadAttention(8, 2)
+        self.n1, self.n2, self.n3, self.odd = LIF(), LIF(), LIF(), Odd()
+        self.h = self.s = None
+
+    def forward(self, x):
+        y, self.h = self.gru(self.n1(self.a(x))[None], self.h)
+        self.s = self.lstm(self.n2(self.b(y[0])), self.s)
+        x = self.attention(self.s[0], self.s[0], self.s[0])[0]
+        return self.d(self.n3(self.odd(self.c(x))))
+
+
+class Odd(nn.Module):
+    def forward(self, x):
+        x = torch.softmax(x, -1)
+        return x.sort()[0]
+
+
+def test_the_gates_of_a_recurrent_layer_are_one_blocker_and_two_lines_of_a_module_are_two():
+    found = check(Gates(), input_shape=(6,), steps=STEPS)
+    rows = [(o.name, o.operation) for o in found.operations if o.verdict is Verdict.IMPOSSIBLE]
+    assert [name for name, _ in rows] == ["gru", "lstm", "attention", "odd", "odd"]
+    assert rows[0][1] == "unsafe_split, mul, add, tanh, sub"
+    assert [o for name, o in rows if name == "odd"] == ["_softmax.default", "sort.default"]
+    assert [d.message for d in found.blockers][:2] == [
+        "5 operations of module 'gru' have no place in a spiking network on a chip: unsafe_split, mul, add, tanh, sub",
+        "5 operations of module 'lstm' have no place in a spiking network on a chip: unsafe_split, sigmoid, tanh, mul, add",
+    ]
+    assert len(found.blockers) == 5
+    assert all(d.loc is not None and d.help for d in found.blockers)
+
+
+LEFT = {"v": torch.zeros(1, 5)}
+
+
+class Remembering(nn.Module):
+    """Every answer depends on all earlier ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.n, self.d = nn.Linear(6, 5), LIF(), nn.Linear(5, 2)
+
+    def forward(self, x):
+        LEFT["v"] = LEFT["v"] + self.a(x)
+        return torch.softmax(self.d(self.n(LEFT["v"])), -1)
+
+
+def test_state_that_outlives_a_sample_is_listed_beside_the_rest():
+    found = check(Remembering(), input_shape=(6,), steps=STEPS)
+    assert "SNN128" in [d.code for d in found.blockers]
+    assert "state outside the network" in [o.operation for o in found.operations]
+
+
+def test_what_the_target_refuses_has_its_verdict_too():
+    net = nn.Sequential(nn.Linear(6, 5), LIF(leak=9.0), nn.Linear(5, 2))
+    found = check(net, input_shape=(6,), steps=STEPS)
+    (blocker,) = found.blockers
+    (row,) = [o for o in found.operations if o.verdict is Verdict.IMPOSSIBLE]
+    assert (row.note, row.way_out, row.operation) == (blocker.message, blocker.help, "neuron")
+
+
 def test_rows_are_plain_data():
     found = check(FiveBlockers(), input_shape=(12,), steps=STEPS)
     rows = json.loads(json.dumps([o.to_json() for o in found.operations]))
-    assert {tuple(row) for row in rows} == {("name", "operation", "verdict", "note", "location")}
+    assert {tuple(row) for row in rows} == {("name", "operation", "verdict", "note", "location", "way_out")}
 
 
 class Adaptive(nn.Module):
