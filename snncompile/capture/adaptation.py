@@ -15,15 +15,18 @@ from snncompile.capture.population import NotNormal, Population
 from snncompile.capture.roll import Rolled
 from snncompile.ir.graph import Array
 
+DRIFT = "its threshold drifts from its initial value without any spike"
+
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """The state ``b``: its atom, ``decay``, ``jump`` and value at rest."""
+    """The state ``b``: its atom, ``decay``, ``jump`` and value at rest; ``turned`` if the comparison holds where the neuron is silent."""
 
     state: str
     decay: Array
     jump: Array
     rest: Array
+    turned: bool = False
 
 
 def split(th: Threshold, membranes: list[str], rolled: Rolled, ex: Expressions) -> tuple[list[str], Adaptation | None]:
@@ -37,9 +40,11 @@ def split(th: Threshold, membranes: list[str], rolled: Rolled, ex: Expressions) 
             continue
         decay = following.lin.terms.get(z, np.zeros_like(following.lin.const))
         rest = strip(rolled.initial[z[5:]].detach().double().numpy(), ex.rank(z[5:]))[None]
-        if not same(decay * rest + following.lin.const, rest + np.zeros_like(following.lin.const), 1e-6):
-            raise NotNormal("its threshold drifts from its initial value without any spike")
-        found.append(Adaptation(z, decay, jump.const, rest))
+        silent, still = decay * rest + following.lin.const, rest + np.zeros_like(following.lin.const)
+        turned = not same(silent, still, 1e-6)
+        if turned and not same(silent + jump.const, still + np.zeros_like(jump.const), 1e-6):
+            raise NotNormal(DRIFT)
+        found.append(Adaptation(z, decay, -jump.const if turned else jump.const, rest, turned))
     if len(found) != 1 or len(membranes) < 2:
         return membranes, None
     return [z for z in membranes if z != found[0].state], found[0]

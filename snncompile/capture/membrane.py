@@ -92,6 +92,10 @@ def with_state(th: Threshold, state: str, rolled: Rolled, ex: Expressions, adapt
     if adaptation is not None:
         th, c_raw = adapt.apart(th, adaptation)
     th, following, turned = _oriented(th, following, state)
+    if adaptation is not None:
+        if turned != adaptation.turned:
+            raise NotNormal(adapt.DRIFT)
+        c_raw = -c_raw if turned else c_raw
     th, following, past = _own_past(th, state, following, ex)
     own = {th.node, f"fired:{th.node}"}
     if set(following.products) - own - {past}:

@@ -56,7 +56,7 @@ def record(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[L
     except CompileError:
         raise
     except Exception as e:
-        raise _explain(e) from e
+        raise _explain(e, recorder.running(twin)) from e
     if taken and decisions is None:
         raise fail(
             "SNN112", "the network takes values out of its tensors and computes with them, so one trace cannot stand for all inputs",
@@ -168,6 +168,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                         self._free.add(item)
                     self._track(part, item)
 
+    def running(self, model: torch.nn.Module) -> list[str]:
+        """The module whose forward has not returned, for people."""
+        path = self._path[-1]
+        if not path:
+            return []
+        module = model.get_submodule(path)
+        what = type(module).__name__ if next(module.children(), None) is not None else repr(module).splitlines()[0]
+        return [f"module '{path}' was running, {what}"]
+
     @contextmanager
     def modules(self, model: torch.nn.Module) -> Iterator[None]:
         """Know the path of the module that is running."""
@@ -227,7 +236,7 @@ def _location(frame: FrameType | None) -> Location | None:
     return innermost([f for f in frames[::-1] if f[2] == "forward"]) or innermost(frames[::-1])
 
 
-def _explain(e: Exception) -> CompileError:
+def _explain(e: Exception, running: list[str]) -> CompileError:
     text = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
     loc = innermost([(f.filename, f.lineno or 0, f.name) for f in traceback.extract_tb(e.__traceback__)])
     if "data-dependent" in str(e) or "data_dependent" in type(e).__name__.lower() or "item()" in text:
@@ -235,13 +244,14 @@ def _explain(e: Exception) -> CompileError:
             "SNN112",
             "the network decides by the value of a tensor what to compute next, so one trace cannot stand for all inputs",
             loc=loc,
-            notes=[text],
+            notes=[text, *running],
             help="replace the Python branch on a tensor by torch.where",
         )
     return fail(
         "SNN113",
         f"the network raised {type(e).__name__} when it was run: {text}",
         loc=loc,
+        notes=running,
         help=MIXED if "dtype" in text or "scalar type" in text else AS_CALLED,
     )
 

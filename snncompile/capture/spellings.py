@@ -39,7 +39,7 @@ def _base(raw: Raw) -> str:
 
 
 def _respell(raw: Raw, nodes: Mapping[str, Raw]) -> Iterator[Raw]:
-    for rule in (_bounds, _renamed, _divided, _floored, _fired, _cancelled):
+    for rule in (_bounds, _renamed, _chosen, _divided, _floored, _fired, _cancelled):
         found = list(rule(raw, nodes))
         if found:
             yield from found[:-1]
@@ -94,6 +94,31 @@ def _renamed(raw: Raw, nodes: Mapping[str, Raw]) -> Iterator[Raw]:
         yield _make(raw, f"{name}.default", getattr(aten, name).default, *raw.args)
     elif op == "nan_to_num":  # weights and inputs are finite
         yield _make(raw, "_to_copy.default", aten._to_copy.default, raw.args[0])
+
+
+def _chosen(raw: Raw, nodes: Mapping[str, Raw]) -> Iterator[Raw]:
+    """The smaller or the larger of two values, chosen by comparing them: where(a > b, b, a), whichever way round, `>` or `>=`."""
+    mask = _source(raw.args[0], nodes) if _base(raw) == "where" and len(raw.args) == 3 else None
+    if mask is None or _base(mask) not in COMPARE[:4] or len(mask.args) != 2:
+        return
+    (a, b), (yes, no) = mask.args, raw.args[1:]
+    straight = _alike(a, yes) and _alike(b, no)
+    if not straight and not (_alike(a, no) and _alike(b, yes)):
+        return
+    largest = straight == (_base(mask) in ("gt", "ge"))
+    if isinstance(b, (int, float)):
+        clamp = aten.clamp_min if largest else aten.clamp_max
+        yield _make(raw, f"{clamp.__name__}.default", clamp.default, a, b)
+    else:
+        name = "maximum" if largest else "minimum"
+        yield _make(raw, f"{name}.default", getattr(aten, name).default, a, b)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two arguments are one value: of one node, or constants that are the same number everywhere."""
+    if isinstance(one, (int, float, torch.Tensor)) and isinstance(other, (int, float, torch.Tensor)):
+        return bool(torch.all(torch.as_tensor(one) == torch.as_tensor(other)))
+    return isinstance(one, Ref) and one == other
 
 
 def _divided(raw: Raw, nodes: Mapping[str, Raw]) -> Iterator[Raw]:

@@ -15,6 +15,8 @@ from torch import nn
 from written_neurons import Around, Cuba, FourBit, GradedClamp, LateCuba, PerChannel
 
 import snncompile
+from snncompile.ir import reference
+from snncompile.ir.integer import IntNeuron
 from snncompile.online.registry import build_network
 from snncompile.pipeline import original
 from snncompile.verify import Program, Verification, verify
@@ -125,3 +127,30 @@ def test_an_snntorch_loop_inside_forward_is_bit_exact():
 def test_other_neurons_in_a_residual_network_are_bit_exact(written):
     _, found = proof(Around(written), frames(2, 6, 6, scale=3.0))
     assert [(b.backend, b.differing_bits) for b in found.backends] == [(name, 0) for name in BACKENDS]
+
+
+class ImageAndCue(nn.Module):
+    """A frame and a cue that stays, each through its own layer, meet in one population; there are two readouts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc, self.out, self.side = nn.Conv2d(2, 4, 3), nn.Linear(5, 16), nn.Linear(16, 3), nn.Linear(16, 2)
+        self.v: torch.Tensor | float = 0.0
+
+    def forward(self, image: torch.Tensor, cue: torch.Tensor) -> dict[str, torch.Tensor]:
+        m = 0.5 * self.v + self.conv(image).flatten(1) + self.fc(cue)
+        s = (m >= 0.5).float()
+        self.v = m - 0.5 * s
+        return {"classes": self.out(s), "side": self.side(s)}
+
+
+def test_two_named_inputs_bit_for_bit() -> None:
+    x = {"image": frames(2, 4, 4, scale=1.0, count=4), "cue": frames(5, scale=1.0, count=4, steps=1)}
+    model = ImageAndCue()
+    compiled = snncompile.compile(model, input_shape={"image": (2, 4, 4), "cue": (5,)}, steps=STEPS, calibration=x)
+    program = Program(graph=compiled.result.graph, schedule=compiled.schedule, populations=compiled.result.populations)
+    found = verify(program, x, original=original(compiled, model, x), backends=BACKENDS, timeout_s=240)
+    assert_proven(found, 3)
+    (spiking,) = (n.name for n in compiled.result.graph.of(IntNeuron) if n.fire == "step")
+    assert 0.1 < reference.run(compiled.result.graph, x, record=[spiking])[spiking].mean() < 0.9

@@ -384,6 +384,17 @@ def _(folder):
 
 
 @case(
+    "SNN037 options of a model",
+    """
+error[SNN037]: net.snn is a bundle, which needs no word on how a model is read: --steps, --nir-dialect
+  help: leave that out, or give the model that the bundle was made of
+""",
+)
+def _(folder):
+    return ("inspect", "net.snn", "--nir-dialect", "sinabs", "--steps", "9")
+
+
+@case(
     "SNN040",
     """
 error[SNN040]: net.snn was not made from net.py:Tiny: 'lif' has shape [6] in the bundle, [5] in the model

@@ -52,7 +52,7 @@ def inspect(request: Request) -> int:
     """Run the command; the exit status."""
     with Progress(quiet=request.quiet) as progress:
         if request.path is not None and (request.path.is_dir() or is_bundle(request.path)):
-            found = _bundle(request.path, request.stage)
+            found = _bundle(request, request.path)
         elif request.path is not None and netx.is_net(request.path):
             program = netx.load(request.path, request, target=request.target, input_range=request.input_range)
             lines = ledger(program.decisions, program.passes, program.result)
@@ -83,7 +83,12 @@ def inspect(request: Request) -> int:
     return 0
 
 
-def _bundle(path: Path, stage: str | None) -> Inspected:
+def _bundle(request: Request, path: Path) -> Inspected:
+    stage = request.stage
+    reading = request.reading()
+    if reading:
+        message = f"{path} is a bundle, which needs no word on how a model is read: {', '.join(reading)}"
+        raise fail("SNN037", message, help="leave that out, or give the model that the bundle was made of")
     if stage not in (None, "integer"):
         message = f"{path} is a bundle, which holds the integer program only, not the stage '{stage}'"
         raise fail("SNN037", message, help=f"inspect the model: snncompile inspect MODEL --stage {stage}")

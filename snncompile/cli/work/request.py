@@ -41,6 +41,11 @@ class ModelOptions:
         """The options on the command line that concern some kinds of files only."""
         return frozenset(f.name for f in fields(ModelOptions) if getattr(self, f.name) != f.default) - {"input_shape", "steps"}
 
+    def reading(self) -> list[str]:
+        """Everything on the command line that says how a model is read, as the user writes it."""
+        names = [f.name for f in fields(ModelOptions) if getattr(self, f.name) != f.default]
+        return [f"--{'state' if name == 'states' else name.replace('_', '-')}" for name in names]
+
     def without(self, names: frozenset[str]) -> ModelOptions:
         """As if these options were not on the command line."""
         plain: dict[str, Any] = {f.name: f.default for f in fields(ModelOptions) if f.name in names}

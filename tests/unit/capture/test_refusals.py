@@ -187,3 +187,16 @@ def test_a_grid_may_be_written_down_rounded():
     net = Written(lambda net, x: net.b(net.lif(net.a(x))))
     made = snncompile.compile(net, input_shape=(6,), steps=3, input_range=(0.0, 1.0, 0.00392))
     assert "256 levels, as declared" in made.result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "running"), [(nn.Linear(9, 2), "module '2.1' was running, Linear(in_features=9, out_features=2, bias=True)"),
+                           (nn.Sequential(nn.Linear(9, 2)), "module '2.1.0' was running, Linear(in_features=9, out_features=2, bias=True)")]
+)  # fmt: skip
+def test_a_layer_that_cannot_be_run_is_named_by_its_path(layer, running):
+    """Within nn.Sequential there is no line of the user's to point at."""
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 5), layer))
+    with pytest.raises(CompileError) as caught:
+        capture(net, input_shape=(4,), steps=3)
+    assert caught.value.code == "SNN113"
+    assert running in caught.value.diagnostics[0].notes

@@ -10,7 +10,7 @@ import torch
 from agreement import agrees
 from torch import nn
 
-from snncompile.ir.neuron import Neuron, Reset
+from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.program import NeuronProgram
 
 H = 0.5
@@ -99,7 +99,6 @@ CLAMPS = {
     "torch.where": lambda m: torch.where(m > H, H, m), "relu": lambda m: m - torch.relu(m - H),
     "fmin": lambda m: torch.fmin(m, torch.tensor(H)),
 }  # fmt: skip
-STRICT = [(name, strict) for name in CLAMPS for strict in (True, False) if strict or name != "torch.where"]
 BOUNDS = {"clamp": lambda m: m.clamp(-0.2, H), "hardtanh": lambda m: nn.functional.hardtanh(m, -0.2, H)}
 SUBTRACTING = {
     "heaviside": lambda v, x: with_reset(m := charge(v, x), torch.heaviside(m - H, torch.zeros(1))),
@@ -145,9 +144,8 @@ def neuron(function: Any) -> Neuron:
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "strict"), [(name, True) for name in CLAMPS] + [(name, False) for name in CLAMPS if name != "torch.where"]
-)
+@pytest.mark.parametrize("name", CLAMPS)
+@pytest.mark.parametrize("strict", [True, False])
 def test_a_membrane_that_a_binary_spike_clamps_is_set_to_its_threshold(name, strict):
     def clamped(v, x):
         m = charge(v, x)
@@ -156,6 +154,32 @@ def test_a_membrane_that_a_binary_spike_clamps_is_set_to_its_threshold(name, str
     found = neuron(clamped)
     assert found.reset is Reset.SET
     assert float(found.reset_value.flat[0]) == H
+
+
+CHOSEN = {
+    "m > h, h, m": lambda m, h: torch.where(m > h, h, m),
+    "m >= h, h, m": lambda m, h: torch.where(m >= h, h, m),
+    "m < h, m, h": lambda m, h: torch.where(m < h, m, h),
+    "m <= h, m, h": lambda m, h: torch.where(m <= h, m, h),
+}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("limit", [lambda m: H, lambda m: torch.full_like(m, H)], ids=["number", "tensor"])
+def test_the_smaller_of_two_chosen_by_another_comparison_than_the_spikes(name, strict, limit):
+    def clamped(v, x):
+        m = charge(v, x)
+        return (m > H if strict else m >= H).float(), CHOSEN[name](m, limit(m))
+
+    found = neuron(clamped)
+    assert (found.reset, float(found.reset_value.flat[0]), found.fire) == (Reset.SET, H, Fire.STEP_GT if strict else Fire.STEP_GE)
+
+
+def test_a_choice_that_is_not_by_the_values_themselves_stays_one():
+    """where(m > h, m, 0) is no maximum."""
+    found = neuron(lambda v, x: (((m := charge(v, x)) > H).float(), torch.where(m > H, torch.zeros_like(m), m)))
+    assert (found.reset, float(found.reset_value.flat[0])) == (Reset.SET, 0.0)
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -176,6 +200,33 @@ def test_spellings_of_a_reset_by_subtraction(name):
 @pytest.mark.parametrize("name", SETTING)
 def test_spellings_of_a_reset_to_a_value(name):
     assert neuron(SETTING[name]).reset is Reset.SET
+
+
+class Adapting(nn.Module):
+    """An adaptive threshold; with a negative leak the membrane of the step before counts against the comparison."""
+
+    def __init__(self, leak, follows):
+        super().__init__()
+        self.leak, self.follows, self.v, self.a = leak, follows, torch.zeros(1), torch.zeros(1)
+
+    def forward(self, x):
+        theta = 1 + 0.3 * self.a
+        m = self.leak * self.v + x
+        s = (m >= theta).float()
+        self.v = m - s * (theta if self.follows else 1)
+        self.a = 0.9 * self.a + s
+        return s
+
+
+@pytest.mark.parametrize("follows", [False, True])
+@pytest.mark.parametrize("leak", [0.5, -0.5])
+def test_an_adaptive_threshold_beside_a_leak_of_either_sign(leak, follows):
+    (found,) = agrees(Adapting(leak, follows), (6,), steps=9).graph.of(Neuron)
+    assert isinstance(found, Neuron)
+    assert found.adapt_jump is not None
+    assert float(found.leak.flat[0]) == leak
+    assert float(found.adapt_jump.flat[0]) == pytest.approx(0.3)
+    assert found.adapt_reset is follows
 
 
 def test_a_graded_spike_beside_a_comparison_keeps_its_two_populations():
