@@ -29,7 +29,7 @@ RANGES = ("SNN301", "SNN302", "SNN311")
 """Codes that speak of ranges: where parts of the network were replaced, ranges behind them mean nothing."""
 
 NO_OPERATION = {
-    "SNN112": "decision by a value", "SNN116": "random numbers", "SNN125": "weights", "SNN128": "state outside the network",
+    "SNN112": "decision by a value", "SNN116": "random numbers", "SNN125": "no numbers", "SNN128": "state outside the network",
     "SNN129": "state of an earlier run",
 }  # fmt: skip
 """What stands in the way although it is no operation of the graph, by its code."""
