@@ -7,11 +7,12 @@ from numpy.typing import ArrayLike, NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_FAR = 2.0**62
 
 
 def half_even(x: ArrayLike) -> Ints:
-    """Nearest integer, ties to even."""
-    return np.rint(np.asarray(x, dtype=np.float64)).astype(np.int64)
+    """Nearest integer, ties to even; what lies beyond 2**62, far outside of every format, keeps its sign there."""
+    return np.clip(np.rint(np.asarray(x, dtype=np.float64)), -_FAR, _FAR).astype(np.int64)
 
 
 def toward_zero(x: ArrayLike) -> Ints:

@@ -322,7 +322,7 @@ def _overflow(job: Job, base: _Attempt) -> CompileError:
         what = f"'{job.neuron.name}' can reach {peak} {key} LSBs within T = {job.steps} steps, the {key} holds +-{limit}"
     drop = int(np.ceil(np.log2(max(peak, constants) / limit)))
     width = base.plan.width - drop
-    way = f"quantise with weight_bits={width}" if width >= 2 else "train with smaller weights or a leak, or run fewer steps"
+    way = f"quantise with weight_bits={width}" if width >= 2 else "train with smaller weights and biases, or a leak, or run fewer steps"
     notes = (target.cite(f"formats.{key}"), f"proved for every input; accumulators {b.accumulators}, membrane {b.membrane}")
     return CompileError(Diagnostic("SNN302", what, job.neuron.loc, notes, f"{way}, or give the input fewer bits (input_bits)"))
 

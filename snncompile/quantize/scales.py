@@ -176,12 +176,14 @@ def choose(
     needed = m.peak / codes
     typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
     needed = np.where(needed > 0, needed, typical)  # a channel without weights takes a scale like its neighbours'
+    grid = m.grid
     if constants is not None:  # what it hears changes nothing beside its bias
         dead = (m.load > 0) & (m.load * _DEAD < constants) & (constants < theta * _NEAR)
         needed = np.where(dead, np.maximum(needed, constants / _FINE), needed)
+        grid = np.where(dead, 0.0, grid)
     sigma, n = needed.copy(), np.zeros(len(needed), dtype=np.int64)
     if shared:
-        on_grid = m.grid[m.peak > 0]
+        on_grid = grid[m.peak > 0]
         same = on_grid.size and on_grid[0] > 0 and np.allclose(on_grid, on_grid[0], rtol=1e-6, atol=0)
         sigma[:] = on_grid[0] if same else needed.max()
     elif m.lead is not None:
@@ -195,7 +197,7 @@ def choose(
             steps = np.floor(ratio / needed * (1 + 1e-12))
         n = np.where(steps < _FAR, steps, 0).astype(np.int64)  # nothing reaches a threshold that far away: it needs no scale
         sigma = np.where(n > 0, ratio / np.maximum(n, 1), sigma)
-        sigma, n = np.where(m.grid > 0, m.grid, sigma), np.where(m.grid > 0, 0, n)
+        sigma, n = np.where(grid > 0, grid, sigma), np.where(grid > 0, 0, n)
     if output is not None:
         multiplier, shift = fixed_point((sigma * 2.0**-guard_bits / output[0])[None], output[1])
         sigma, n = multiplier[0] * 2.0 ** (guard_bits - shift) * output[0], np.zeros_like(n)

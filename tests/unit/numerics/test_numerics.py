@@ -110,3 +110,7 @@ def test_intervals_enclose_every_result(ends, data):
         (cap, box.hull(Interval.point(cap))),
     ]:
         assert result.low <= value <= result.high
+
+
+def test_rounding_keeps_the_sign_of_what_no_integer_holds():
+    np.testing.assert_array_equal(half_even([1e30, -1e30, np.inf, 2.5, -3.5]), [2**62, -(2**62), 2**62, 2, -4])

@@ -263,3 +263,18 @@ def test_a_graded_output_without_a_state_is_exact_whatever_its_threshold(seed):
     assert report(result).exact, report(result).reason
     ((wrong, _),) = differences(folded, result, {"x": x}).values()
     assert wrong == 0
+
+
+@pytest.mark.parametrize("tiny", [1e-8, 1e-20, 1e-42])
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_channel_whose_weights_are_nothing_beside_its_bias_takes_the_biass_scale(tiny, alike):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 0.5, (6, 8))
+    weight[2] = tiny if alike else tiny * rng.normal(size=8)  # weights of one size look like a trained grid
+    graph = one_layer(rng, weight=weight, bias=np.array([[0.1, -0.2, 0.7, 0.3, 0.0, -0.1]]))
+    result = quantize(graph, TARGET)
+    x = rng.integers(0, 2, (16, 5, 8))
+    spikes = reference.run(result.graph, {"x": x})["y"]
+    expected = interpret(graph, {"x": x.astype(float)})["y"]
+    np.testing.assert_array_equal(spikes[..., 2], expected[..., 2])
+    assert differences(graph, result, {"x": x})["n"][0] == 0 or not result.populations[0].exact
