@@ -283,9 +283,15 @@ class Builder:
     def _shaped(self, raw: Raw, ref: str, shape: Shape) -> str:
         """The same elements in another shape: what PyTorch broadcasts over axes of length 1."""
         found = self._shape_of(ref)
-        if found == shape or prod(found) != prod(shape):
+        if found == shape:
             return ref
-        index = np.arange(prod(shape)).reshape(shape)
+        whole = np.arange(prod(found))
+        if prod(found) == prod(shape):
+            index = whole.reshape(shape)
+        elif len(found) == len(shape) and all(a in (1, b) for a, b in zip(found, shape, strict=True)):
+            index = np.array(np.broadcast_to(whole.reshape(found), shape))
+        else:
+            return ref
         return self._add(Gather(name=self._name(self._wish(raw, "wire")), inputs=(ref,), index=index, loc=raw.loc))
 
     # layers and wiring ----------------------------------------------------------------------------------------------

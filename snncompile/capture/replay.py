@@ -52,6 +52,10 @@ def replay(trace: Trace, inputs: list[Inputs], constants: Values | None = None, 
     return values
 
 
+UNSET = ("empty.", "empty_like.", "empty_strided.", "new_empty.", "new_empty_strided.")
+"""What makes a tensor and leaves its values to chance: all of them are written later, or nothing may depend on them."""
+
+
 def execute(raw: Raw, values: Mapping[str, Any]) -> Any:
     """The value of one node."""
 
@@ -60,7 +64,8 @@ def execute(raw: Raw, values: Mapping[str, Any]) -> Any:
 
     args = replace_leaves(raw.args, value)
     kwargs = {k: replace_leaves(v, value) for k, v in raw.kwargs.items()}
-    return raw.function(*args, **kwargs)
+    made = raw.function(*args, **kwargs)
+    return made.zero_() if raw.op.startswith(UNSET) else made
 
 
 def last_readers(nodes: Iterable[Raw], keep: Collection[str] = ()) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from snncompile.capture.capture import MOST_STEPS, SHORT, InputShape, named_inputs, not_finite, sample_inputs, too_many_steps
+from snncompile.capture.capture import MOST_STEPS, SHORT, InputShape, capture, named_inputs, not_finite, sample_inputs, too_many_steps
 from snncompile.capture.convention import detect
 from snncompile.capture.diagnose import refuse_memories
 from snncompile.capture.driver import Driver, Inputs, Layout
@@ -82,9 +82,15 @@ def survey(
         return _survey(as_module(model), input_shape, steps, layout, name, others)
     except CompileError as e:
         return Survey(graph=None, others=(*others, *e.diagnostics))
-    except (InternalError, MemoryError):
+    except MemoryError:
         raise
     except Exception as e:
+        try:  # stand-ins may not fit where a whole network is refused at once
+            capture(model, input_shape=input_shape, steps=steps, layout=layout, name=name)
+        except CompileError as refused:
+            return Survey(graph=None, others=tuple(dict.fromkeys((*others, *refused.diagnostics))))
+        if isinstance(e, InternalError):
+            raise
         raise InternalError(f"the survey of this network failed with {type(e).__name__}: {e}; please report the network") from e
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from agreement import agrees
 from spikingjelly.activation_based import neuron
 from torch import nn
 
@@ -56,3 +57,26 @@ def test_a_pooling_is_captured_and_reaches_population_form(pooling, of_spikes):
     (source,) = (n for n in captured.graph.nodes if n.kind == "input")
     after, _ = run_passes(captured.graph, probe={source.name: x})
     check_population_form(after)
+
+
+class Spread(nn.Module):
+    """Inhibition by the mean activity a step ago, one number for all neurons of a map; or a convolution that wraps around."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular" if kind == "circular" else "zeros")
+        self.kind, self.v, self.s = kind, 0.0, None
+
+    def forward(self, x):
+        axes, i = (2, 3), self.conv(x)
+        inhibition = 0.0 if self.s is None or self.kind == "circular" else self.s.mean(axes, keepdim=True)
+        self.v = 0.5 * self.v + 3 * i - inhibition
+        self.s = (self.v >= 1).float()
+        self.v = self.v * (1 - self.s)
+        return self.s.flatten(1)
+
+
+@pytest.mark.parametrize("kind", ["channel", "circular"])
+def test_one_number_for_all_neurons_of_a_map_and_circular_padding_are_wiring(kind):
+    agrees(Spread(kind), (1, 5, 4))

@@ -204,3 +204,19 @@ def test_a_first_step_with_constants_of_its_own_is_in_nobodys_way(steps):
     torch.manual_seed(0)
     found = check(nn.Sequential(nn.Linear(5, 6), Adaptive(), nn.Linear(6, 3)), input_shape=(5,), steps=steps)
     assert found.ok, found.blockers
+
+
+class Volume(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lif = nn.Conv3d(1, 2, 3), LIF()
+
+    def forward(self, x):
+        return self.lif(self.conv(x[:, None])).flatten(1)
+
+
+def test_what_only_the_capture_can_refuse_is_a_blocker_too():
+    torch.manual_seed(0)
+    found = check(Volume(), input_shape=(3, 4, 4), steps=STEPS)
+    assert [d.code for d in found.blockers] == ["SNN121"]
+    assert found.blockers[0].loc.file.endswith("test_survey.py")
