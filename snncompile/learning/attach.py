@@ -106,6 +106,11 @@ def make_plastic(result: QuantResult, float_graph: Graph, captured: Graph, targe
     warm = _check(method, options, result.graph.steps)
     chain = find_chain(result.graph, options.layers)
     readout = chain[-1].population
+    if len(chain[-1].synapse.weight) == 1 and options.loss == "softmax" and (chain[-1].plastic or not method.local):
+        raise fail(
+            "SNN810", f"'{readout.name}' has one output, whose softmax is always 1: there is no error to learn from", loc=readout.loc,
+            help="use the mean-square error, --loss mse, or let hidden layers alone learn by their own errors, --rule ltl",
+        )  # fmt: skip
     made = []
     for link in chain:
         if link.plastic:

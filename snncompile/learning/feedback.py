@@ -50,7 +50,7 @@ def make_feedback(way: tuple[Link, Array, bool], options: LearnOptions, target: 
 
     random     integers, uniform over all that a synapse holds, from a generator of numpy with the seed stated
     transpose  the readout's weights, rounded, frozen as they are at deployment
-    Errors     SNN814 transposed weights of another layer than the one before the readout
+    Errors     SNN814 transposed weights of another layer than the one before the readout, or that are all 0
     """
     link, weight, direct = way
     high = target.weight.high
@@ -60,7 +60,12 @@ def make_feedback(way: tuple[Link, Array, bool], options: LearnOptions, target: 
                 "SNN814", f"'{link.population.name}' is not read by the readout: none of its weights lead back there", loc=link.synapse.loc,
                 help="use random feedback for layers further back: --feedback random",
             )  # fmt: skip
-        lsb = (float(np.abs(weight).max()) or 1.0) / high
+        if not np.any(weight):
+            raise fail(
+                "SNN814", f"the readout's weights are all 0: transposed, they send nothing back to '{link.population.name}'",
+                loc=link.synapse.loc, help="use random feedback: --feedback random",
+            )  # fmt: skip
+        lsb = float(np.abs(weight).max()) / high
         return Feedback(_rows(half_even(weight.T / lsb)), lsb, None)
     seed = options.seed + index
     b = np.random.default_rng(seed).integers(-high, high, size=(len(link.synapse.weight), len(weight)), endpoint=True)

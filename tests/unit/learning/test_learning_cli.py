@@ -200,6 +200,31 @@ def test_a_readout_of_zeros_learns_from_nothing(folder):
     assert found["accuracy_on_chip"] > 0.6
 
 
+def test_feedback_through_a_readout_of_zeros_is_refused(folder):
+    net = ("--arch", f"{Path(__file__).with_name('tiny_learner.py')}:DeepBlank", *DEEP[2:])
+    options = ("--learn", "fc2,out", "--feedback", "transpose", "--no-lava", "--input-range", "0,255,1")
+    status, _, err = snn("export", *net, *options, "-o", folder / "never.snn")
+    assert status == 1
+    assert "SNN814" in err
+    assert "all 0" in err
+
+
+def test_the_softmax_of_one_output_is_refused_and_its_square_error_is_not(folder):
+    net = ("--arch", f"{Path(__file__).with_name('tiny_learner.py')}:OneClass", *NET[2:])
+    options = ("--learn", "out", "--learning-rate", 0.1, "--no-lava", "--input-range", "0,255,1")
+    status, _, err = snn("export", *net, *options, "-o", folder / "one.snn")
+    assert status == 1
+    assert "SNN810" in err
+    assert "--loss mse" in err
+    status, _, err = snn("export", *net, *options, "--loss", "mse", "-o", folder / "one.snn")
+    assert status == 0, err
+    with np.load(folder / "stream.npz") as stream:
+        np.savez(folder / "one.npz", x=stream["x"], y=np.zeros_like(stream["y"]))
+    status, out, err = snn("learn", folder / "one.snn", "--data", folder / "one.npz", "-o", folder / "one_learned.snn", "--json")
+    assert status == 0, err
+    assert json.loads(out)["synapses_changed"] > 0
+
+
 def test_a_trace_that_never_fades_is_refused(folder):
     options = ("--learn", "out", "--trace-leak", 0.999999, "--no-lava", "--input-range", "0,255,1")
     status, _, err = snn("export", *NET, *options, "-o", folder / "never.snn")

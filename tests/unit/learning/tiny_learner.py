@@ -40,6 +40,14 @@ class Blank(TinyLearner):
         nn.init.zeros_(self.out.weight)
 
 
+class OneClass(TinyLearner):
+    """The same with one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = TracedLinear(HIDDEN, 1, trace_leak=0.5)
+
+
 class HardLIF(nn.Module):
     """A neuron that resets to a fixed membrane."""
 
@@ -84,6 +92,14 @@ class DeepLearner(ResettableNetwork):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.lif1(self.fc1(self.lif0(self.first(x))))
         return self.out(self.lif2(self.fc2(self.gain(x))))
+
+
+class DeepBlank(DeepLearner):
+    """The same with a readout of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.zeros_(self.out.weight)
 
 
 class NormLearner(ResettableNetwork):
