@@ -80,7 +80,8 @@ def _error(graph: Graph, dequantised: Graph, whole: IntNeuron, report: Populatio
         assert isinstance(p.source, (IntInput, *INTEGER_POPULATIONS))
         payload = payload_of(p.source, (0, 0), result.graph.shape(p.source.name))
         lsb = incoming(result.graph, p, payload, result.graph.shape(whole.name)[0]).lsb
-        mine, theirs = (np.asarray(g.by_name[p.synapse.name].weight, dtype=np.float64) * lsb for g in (graph, dequantised))  # type: ignore[attr-defined]
+        weights = (np.asarray(g.by_name[p.synapse.name].weight, dtype=np.float64) * lsb for g in (graph, dequantised))  # type: ignore[attr-defined]
+        mine, theirs = np.broadcast_arrays(*weights)  # one weight may stand for a whole stream
         error, power = error + float(((mine - theirs) ** 2).sum()), power + float((mine**2).sum())
     found = float(np.sqrt(error / power)) if power else 0.0
     if abs(found - report.weight_error) <= SAME_ERROR * report.weight_error + SLACK**2:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from snncompile.ir.graph import Dialect, Graph
-from snncompile.ir.linear_ops import Conv2d, Input, Linear
+from snncompile.ir.linear_ops import Add, Conv2d, Diagonal, Input, Linear
 from snncompile.ir.neuron import Fire, Neuron, Reset, constant
 from snncompile.quantize import dequantise, quantize
 from snncompile.target import load_target
@@ -118,3 +118,24 @@ def test_of_a_network_trained_a_little_longer_they_are_found():
     strange = foreign(other, dequantise(other, result), result)
     assert strange is not None
     assert "root mean square" in strange.name
+
+
+def test_one_weight_that_stands_for_a_whole_stream_counts_as_often_as_it_stands():
+    """A population with a rounded synapse beside a relay's single weight, whose mean error is over all weights of both."""
+    rng = np.random.default_rng(0)
+    zero = constant(0.0)
+    rest = {"gain": constant(1.0), "reset_value": zero, "v_init": np.zeros(()), "leak": constant(0.5), "theta": constant(1.0), "bias": zero}
+    graph = Graph(
+        name="net", dialect=Dialect.FLOAT, outputs={"out": "n"}, steps=4,
+        nodes=(
+            Input(name="x", size=(4, 5, 5), low=0.0, high=1.0, grid=1.0),
+            Conv2d(name="c", inputs=("x",), weight=rng.normal(size=(4, 4, 3, 3)) / 4, padding=(1, 1, 1, 1)),
+            Diagonal(name="d", inputs=("x",), weight=np.ones(1)),
+            Add(name="sum", inputs=("c", "d")),
+            Neuron(name="n", inputs=("sum",), fire=Fire.STEP_GE, reset=Reset.SUBTRACT, reset_amount=constant(1.0), **rest),
+        ),
+    )  # fmt: skip
+    x = rng.integers(0, 2, (20, 4, 4, 5, 5)).astype(np.float64)
+    result = quantize(graph, TARGET, calibration={"x": x})
+    assert result.populations[0].adapted is not None
+    assert foreign(graph, dequantise(graph, result), result) is None
