@@ -8,7 +8,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,8 @@ class Work:
 
 
 def program_hash(compiled: Compiled) -> str:
-    """Of the integer program: its text and its tensors."""
-    text, tensors = to_text(compiled.result.graph)
+    """Of the integer program: its text, without the source lines that its nodes came from, and its tensors."""
+    text, tensors = to_text(compiled.result.graph.map_nodes(lambda op: replace(op, loc=None)))
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(np.ascontiguousarray(tensors[name]).tobytes())
