@@ -49,7 +49,8 @@ class Draft:
         (self.folder / "graph.txt").write_text(text, encoding="utf-8", newline="\n")
         self._manifest = facts
         if learning is not None:
-            self._manifest["learning"] = plain(learning.to_json())
+            self._manifest["learning"] = row = plain(learning.to_json())
+            self._manifest["learning_sha256"] = files.digest_of(row)
             rows = [r for r in self._manifest["approximations"] if r["unit"] != LEARNING_UNIT]
             name = ", ".join(x.population for x in learning.layers)
             rows += [{"population": name, "what": w, "size": None, "unit": LEARNING_UNIT} for w in learning.approximated]

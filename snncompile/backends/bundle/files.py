@@ -22,6 +22,11 @@ LARGEST_MANIFEST = 64 << 20
 CHUNK = 1 << 20
 
 
+def digest_of(row: Mapping[str, Any]) -> str:
+    """SHA-256 of plain data, as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
+
+
 def digest(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of a file."""
     total, size = hashlib.sha256(), 0
@@ -145,6 +150,6 @@ def open_permissions(path: Path) -> None:
 
 
 __all__ = [
-    "MANIFEST", "contents", "damaged", "digest", "extract", "manifest_of", "not_a_bundle", "open_permissions", "replace", "to_json",
-    "unwritable", "write_zip",
+    "MANIFEST", "contents", "damaged", "digest", "digest_of", "extract", "manifest_of", "not_a_bundle", "open_permissions", "replace",
+    "to_json", "unwritable", "write_zip",
 ]  # fmt: skip

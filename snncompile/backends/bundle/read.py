@@ -152,6 +152,8 @@ def open_folder(path: Path, folder: Path, manifest: Mapping[str, Any]) -> Bundle
     if [p.name for p in populations] != [n.name for n in graph.nodes if isinstance(n, INTEGER_POPULATIONS)]:
         raise ValueError("its populations are not those of graph.txt")
     bundle = Bundle(path, folder, manifest, graph, schedule_from_json(manifest["schedule"]), populations)
+    if "learning" in manifest and files.digest_of(manifest["learning"]) != manifest["learning_sha256"]:
+        raise ValueError("its learning is not what was written: its SHA-256 differs")
     learning = bundle.learning
     names = set() if learning is None else {learning.readout, *(n for x in learning.layers for n in (x.synapse, x.population, x.source))}
     if not names <= graph.by_name.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +248,16 @@ def test_headroom_is_given_for_all_layers_or_by_layer(folder):
         status, _, err = snn("export", *options, text)
         assert status == 1
         assert what in err
+
+
+@pytest.mark.parametrize("field", ["rest", "rate", "readout"])
+def test_an_edited_learning_is_a_damaged_bundle(folder, tmp_path, field):
+    edited = tmp_path / "edited.snn"
+    shutil.copytree(folder / "learner.snn", edited)
+    manifest = json.loads((edited / "manifest.json").read_text())
+    manifest["learning"][field] = {"rest": 77, "rate": 9.0, "readout": "other"}[field]
+    (edited / "manifest.json").write_text(json.dumps(manifest))
+    status, _, err = snn("learn", edited, "--data", folder / "stream.npz", "-o", tmp_path / "learned.snn")
+    assert status == 1
+    assert "SNN033" in err
+    assert "learning is not what was written" in err
