@@ -148,7 +148,7 @@ def _odd(found: Tensor, wanted: Tensor) -> str | None:
         return "quantised: its integers have a scale of their own"
     if found.layout != torch.strided or found.is_meta:
         return "sparse" if found.layout != torch.strided else "without values"
-    whole = found.is_floating_point() and torch.equal(found, found.round())  # a count of batches that went through an average
+    whole = found.is_floating_point() and torch.equal(found.double(), found.double().round())  # such as a count of batches
     if found.dtype != wanted.dtype and not torch.can_cast(found.dtype, wanted.dtype) and not whole:
         return f"{str(found.dtype).removeprefix('torch.')}, the network needs {str(wanted.dtype).removeprefix('torch.')}"
     return None
