@@ -148,10 +148,14 @@ def _odd(found: Tensor, wanted: Tensor) -> str | None:
         return "quantised: its integers have a scale of their own"
     if found.layout != torch.strided or found.is_meta:
         return "sparse" if found.layout != torch.strided else "without values"
-    whole = found.is_floating_point() and torch.equal(found.double(), found.double().round())  # such as a count of batches
-    if found.dtype != wanted.dtype and not torch.can_cast(found.dtype, wanted.dtype) and not whole:
+    if found.dtype != wanted.dtype and not torch.can_cast(found.dtype, wanted.dtype) and not _whole(found, wanted.dtype):
         return f"{str(found.dtype).removeprefix('torch.')}, the network needs {str(wanted.dtype).removeprefix('torch.')}"
     return None
+
+
+def _whole(found: Tensor, dtype: torch.dtype) -> bool:
+    """Whether floats are numbers that another type holds, too, such as a count of batches that went through an average."""
+    return found.is_floating_point() and torch.equal(found.to(dtype).double(), found.double())
 
 
 def _listed(label: str, rows: list[str]) -> list[str]:
