@@ -333,12 +333,12 @@ def _(folder):
 @case(
     "SNN033",
     """
-error[SNN033]: the bundle net.snn is damaged: tensors/fc1.weight.npy is not what was written (its SHA-256 differs from the manifest's)
+error[SNN033]: the bundle net.snn is damaged: tensors/small.npz is not what was written (its SHA-256 differs from the manifest's)
   help: export it again, or copy it again from where it came
 """,
 )
 def _(folder):
-    path = Path("net.snn/tensors/fc1.weight.npy")
+    path = Path("net.snn/tensors/small.npz")
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
@@ -348,7 +348,7 @@ def _(folder):
 @case(
     "SNN034",
     """
-error[SNN034]: net.snn has schema 99 (written by snncompile {version}), this version reads 2
+error[SNN034]: net.snn has schema 99 (written by snncompile {version}), this version reads 3
   help: export the model again with this version
 """,
 )

@@ -57,6 +57,7 @@ class Draft:
             self._manifest["approximations"] = rows
         self._manifest["tensors"] = store.keep_all(arrays)
         self._lava(graph, schedule, store, learning)
+        store.close()
         self._manifest["files"] = {name: {} for name in files.contents(self.folder)}
         return open_folder(self.destination, self.folder, self._manifest)
 

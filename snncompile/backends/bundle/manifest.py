@@ -21,7 +21,7 @@ from snncompile.target import Quantity, Target
 from snncompile.version import VERSION
 
 FORMAT = "snncompile-bundle"
-SCHEMA = 2
+SCHEMA = 3
 
 
 class CompiledLike(Protocol):

@@ -179,11 +179,11 @@ def _check_hashes(folder: Path, manifest: Mapping[str, Any], shown: str) -> None
 
 
 def _tensors(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
-    out = {}
+    out, present = {}, {Path(n).name for n in manifest["files"] if n.startswith("tensors/")}
     for key, row in manifest["tensors"].items():
-        if row["file"] not in {Path(n).name for n in manifest["files"] if n.startswith("tensors/")}:
+        if row["file"].partition("#")[0] not in present:
             raise ValueError(f"tensor '{key}' names the unknown file '{row['file']}'")
-        array = tensors.load(folder / "tensors" / row["file"])
+        array = tensors.load(folder / "tensors", row["file"])
         if list(array.shape) != row["shape"]:
             raise ValueError(f"tensor '{key}' has shape {list(array.shape)}, not {row['shape']}")
         out[key] = array.astype(row["dtype"])

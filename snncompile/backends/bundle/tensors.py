@@ -21,12 +21,15 @@ means ``columns[..., index]``; columns are in the order in which they first occu
     values (a number each, [..., n])   run (<i4)
 
 means ``numpy.repeat(values, run, axis=-1)``.
+
+Tensors of at most 4 KiB share one archive, ``small.npz``, not compressed: ``small.npz#fc1.bias`` is its entry ``fc1.bias``.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import zipfile
 from collections.abc import Mapping
 from itertools import chain, count
 from pathlib import Path
@@ -40,6 +43,7 @@ from snncompile.numerics import few_levels
 INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
 SMALLEST_PACKED = 64
 LARGEST = 1 << 33
+ARCHIVE, SMALL, HEADER = "small.npz", 4096, 1024
 PLACES, RUNS = ("columns", "index"), ("values", "run")
 
 
@@ -155,8 +159,8 @@ def unpack_runs(record: Array) -> Array:
     return np.repeat(values, int(run), axis=-1)
 
 
-def save(path: Path, array: Array) -> str:
-    """Write an array and say how: ``packed 2 bit``, ``9 columns of int32``, ``runs of 16 int8``, ``int8``."""
+def stored(array: Array) -> tuple[Array, str]:
+    """What is written for an array, and how: ``packed 2 bit``, ``9 columns of int32``, ``runs of 16 int8``, ``int8``."""
     whole, how = np.ascontiguousarray(shrink(array)).reshape(array.shape), str(shrink(array).dtype)
     packed = pack(array)
     if packed is not None:
@@ -167,37 +171,61 @@ def save(path: Path, array: Array) -> str:
     runs = pack_runs(array)
     if runs is not None and runs.nbytes < whole.nbytes:
         whole, how = runs, f"runs of {int(runs['run'])} {runs['values'].dtype}"
-    np.save(path, whole, allow_pickle=False)
-    return how
+    return whole, how
 
 
-def load(path: Path) -> Array:
-    """Read an array of ``save``; raises OSError or ValueError. Nothing is unpickled."""
-    array: Array = np.load(path, allow_pickle=False)
-    if array.dtype.names is None:
-        return array
-    if array.dtype.names == PLACES:
-        return unpack_places(array)
-    return unpack_runs(array) if array.dtype.names == RUNS else unpack(array)
+def restored(whole: Array) -> Array:
+    """The array of ``stored``; raises ValueError if it contradicts itself."""
+    if whole.dtype.names is None:
+        return whole
+    if whole.dtype.names == PLACES:
+        return unpack_places(whole)
+    return unpack_runs(whole) if whole.dtype.names == RUNS else unpack(whole)
+
+
+def load(folder: Path, file: str) -> Array:
+    """Read a tensor of a folder, ``NAME.npy`` or ``small.npz#NAME``; raises OSError or ValueError. Nothing is unpickled."""
+    name, _, entry = file.partition("#")
+    whole: Array = _entry(folder / name, entry) if entry else np.load(folder / name, allow_pickle=False)
+    return restored(whole)
+
+
+def _entry(path: Path, entry: str) -> Array:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(f"{entry}.npy")
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size > SMALL + HEADER:
+                raise ValueError(f"its entry '{entry}' is compressed or larger than {SMALL} bytes")
+            with archive.open(info) as file:
+                return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except (zipfile.BadZipFile, KeyError, NotImplementedError) as e:
+        raise ValueError(f"it has no entry '{entry}' ({e})") from e
 
 
 class Folder:
-    """A folder of tensors in which equal arrays under the same or another key are stored once."""
+    """A folder of tensors in which equal arrays under the same or another key are stored once; ``close`` it at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: dict[str, dict[str, Any]] = {}
         self._by_value: dict[tuple[Any, ...], str] = {}
         self._taken: set[str] = set()
+        self._small: dict[str, Array] = {}
 
     def keep(self, key: str, array: Array) -> str:
-        """Store an array and return its file's name."""
+        """Store an array and say where: its file's name, or its entry in ``small.npz``."""
         value = (array.shape, array.dtype.kind == "f", shrink(array).tobytes(), shrink(array).dtype.str)
         if value not in self._by_value:
             name = self._free_name(key)
-            stored = save(self.folder / name, array)
-            self._by_value[value] = name
-            self.rows[name] = {"shape": list(array.shape), "stored": stored}
+            whole, how = stored(array)
+            if whole.nbytes <= SMALL:
+                self._small[name] = whole
+                file = f"{ARCHIVE}#{name}"
+            else:
+                file = f"{name}.npy"
+                np.save(self.folder / file, whole, allow_pickle=False)
+            self._by_value[value] = file
+            self.rows[file] = {"shape": list(array.shape), "stored": how}
         return self._by_value[value]
 
     def keep_all(self, tensors: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
@@ -208,11 +236,25 @@ class Folder:
             rows[key] = {"file": name, "dtype": array.dtype.name, "shape": list(array.shape), "stored": self.rows[name]["stored"]}
         return rows
 
+    def close(self) -> None:
+        """Write the archive of small tensors, the same bytes for the same tensors."""
+        if not self._small:
+            return
+        with zipfile.ZipFile(self.folder / ARCHIVE, "w") as archive:
+            for name, whole in sorted(self._small.items()):
+                info = zipfile.ZipInfo(f"{name}.npy")
+                info.create_system = 3  # the same bytes on every system
+                with archive.open(info, "w") as file:
+                    np.lib.format.write_array(file, whole, allow_pickle=False)
+
     def _free_name(self, key: str) -> str:
         stem = re.sub(r"[^A-Za-z0-9_.\-]", "_", key).lstrip(".")[:100] or "tensor"
         name = next(n for n in chain([stem], (f"{stem}~{k}" for k in count(2))) if n.lower() not in self._taken)
         self._taken.add(name.lower())
-        return f"{name}.npy"
+        return name
 
 
-__all__ = ["Folder", "load", "pack", "pack_places", "pack_runs", "save", "shrink", "unpack", "unpack_places", "unpack_runs"]
+__all__ = [
+    "ARCHIVE", "SMALL", "Folder", "load", "pack", "pack_places", "pack_runs", "restored", "shrink", "stored", "unpack", "unpack_places",
+    "unpack_runs",
+]  # fmt: skip

@@ -27,7 +27,7 @@ FIELDS = ("leak", "bias", "threshold", "reset_amount", "reset_value")
 OPTIONAL = (
     "alpha", "v_init", "gain", "gain_shift", "multiplier", "shift", "spike_step", "reset_keep", "v_min", "adapt_decay", "adapt_jump",
 )  # fmt: skip
-SCHEMA = 3
+SCHEMA = 4
 
 
 def write_plan(folder: Path, graph: Graph, schedule: Schedule, store: Store | None = None) -> None:

@@ -16,7 +16,10 @@ import pytest
 from hypothesis import given, settings
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
+sys.path.append(str(Path(__file__).parents[1] / "backends" / "lava"))
 
+from tensor_files import put, write
+from test_lava_bits import guest_module
 from user_project import user_folder
 
 from snncompile import pipeline
@@ -59,18 +62,18 @@ def test_packing_keeps_every_value(levels, offset, step, size, seed):
 )
 def test_few_levels_take_few_bits(tmp_path, values, stored):
     array = np.resize(np.array(values, np.int8), (30, 3, 3, 3))
-    assert tensors.save(tmp_path / "w.npy", array) == stored
+    assert write(tmp_path / "w.npy", array) == stored
     bits = int(stored.split()[1])
     assert (tmp_path / "w.npy").stat().st_size <= array.size * bits / 8 + 400
-    np.testing.assert_array_equal(tensors.load(tmp_path / "w.npy"), array)
+    np.testing.assert_array_equal(tensors.load(tmp_path, "w.npy"), array)
 
 
 @pytest.mark.parametrize(
     "array", [np.arange(300) - 150, np.array(2.5), np.array([0.1, 0.2]), np.array([0.5]), np.arange(0), np.array(True)]
 )
 def test_stored_tensors_come_back(tmp_path, array):
-    tensors.save(tmp_path / "a.npy", array)
-    np.testing.assert_array_equal(tensors.load(tmp_path / "a.npy").astype(array.dtype), array)
+    write(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(tensors.load(tmp_path, "a.npy").astype(array.dtype), array)
 
 
 def test_a_record_that_contradicts_itself_is_refused():
@@ -94,11 +97,37 @@ def test_what_is_read_is_what_was_written(compiled, tmp_path, name):
     assert (found.plan_folder / "run.py").is_file()
 
 
+def test_small_tensors_share_one_archive(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert [n for n in manifest["files"] if n.startswith("tensors/")] == ["tensors/small.npz"]
+    assert {row["file"].partition("#")[0] for row in manifest["tensors"].values()} == {"small.npz"}
+    with np.load(bundle / "tensors" / "small.npz") as archive:
+        assert archive["fc1.weight"].shape == tuple(manifest["tensors"]["fc1.weight"]["shape"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: np.savez_compressed(f, a=np.arange(3)), "is compressed or larger than 4096 bytes"),
+        (lambda f: np.savez(f, a=np.arange(2000)), "is compressed or larger than 4096 bytes"),
+        (lambda f: np.savez(f, b=np.arange(3)), "no entry 'a'"),
+        (lambda f: f.write_bytes(b"PK and no more"), "no entry 'a'"),
+        (lambda f: np.savez(f, a=np.array([{}], dtype=object)), "allow_pickle"),
+    ],
+)
+def test_an_odd_archive_is_refused(tmp_path, make, message):
+    make(tmp_path / "small.npz")
+    with pytest.raises(ValueError, match=message):
+        tensors.load(tmp_path, "small.npz#a")
+    with pytest.raises(ValueError, match=message.replace("4096", "5120")):
+        guest_module("packed").small(tmp_path / "small.npz", "a")
+
+
 def test_nothing_is_stored_twice(bundle):
     plan = json.loads((bundle / "lava" / "plan.json").read_text())
     named = [p["weight"] for row in plan["populations"] for p in row["ports"]]
     assert all((bundle / "lava" / n).resolve().parent == (bundle / "tensors").resolve() for n in named)
-    assert not list((bundle / "lava").rglob("*.npy"))
+    assert not list((bundle / "lava").rglob("*.np?"))
 
 
 def test_a_bundle_holds_no_path_of_this_machine(bundle, tmp_path):
@@ -162,7 +191,7 @@ def test_a_folder_without_permission_is_an_error(compiled, tmp_path):
         (lambda b: (b / "lava" / "run.py").write_text("import os"), "lava/run.py"),
         (lambda b: (b / "extra.bin").touch(), "extra.bin"),
         (lambda b: (b / "manifest.json").write_text("{"), "manifest.json"),
-        (lambda b: (b / "tensors" / "fc1.weight.npy").write_bytes(b"\x93NUMPY"), "tensors/fc1.weight.npy"),
+        (lambda b: (b / "tensors" / "small.npz").write_bytes(b"PK"), "tensors/small.npz"),
     ],
 )
 def test_damage_is_found_and_named(bundle, damage, named):
@@ -209,12 +238,11 @@ def test_files_with_right_hashes_and_wrong_content_are_refused(bundle, name, con
     manifest = json.loads((bundle / "manifest.json").read_text())
     if name == "tensors":
         row = next(row for row in manifest["tensors"].values() if row["dtype"] == "int8")
-        name = f"tensors/{row['file']}"
-        np.save(bundle / name, np.full(row["shape"], content))
+        put(bundle, row["file"], np.full(row["shape"], content))
     else:
         (bundle / name).write_bytes(b"\xff\xfe")
-    manifest["files"][name] = files.digest(bundle / name)
-    (bundle / "manifest.json").write_text(files.to_json(manifest))
+        manifest["files"][name] = files.digest(bundle / name)
+        (bundle / "manifest.json").write_text(files.to_json(manifest))
     with pytest.raises(CompileError, match=said) as caught:
         read_bundle(bundle)
     assert caught.value.code == "SNN033"

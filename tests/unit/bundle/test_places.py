@@ -13,10 +13,11 @@ from hypothesis import given, settings
 
 sys.path.append(str(Path(__file__).parents[1] / "backends" / "lava"))
 
+from tensor_files import put, write
 from test_lava_bits import guest_module
 
 import snncompile
-from snncompile.backends.bundle import files, read_bundle, tensors, write_bundle
+from snncompile.backends.bundle import read_bundle, tensors, write_bundle
 from snncompile.errors import CompileError
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.text import to_text
@@ -47,11 +48,11 @@ def test_every_value_comes_back(kinds, lead, seed, real):
 @pytest.mark.parametrize("dtype", ["int64", "float64", "uint32"])
 def test_a_bias_with_borders_takes_its_nine_columns(tmp_path, dtype):
     array = np.abs(patterned(dtype))
-    how = tensors.save(tmp_path / "bias.npy", array)
+    how = write(tmp_path / "bias.npy", array)
     assert how.startswith("9 columns of ")
     itemsize = np.dtype(how.split()[-1]).itemsize
     assert (tmp_path / "bias.npy").stat().st_size <= 9 * 4 * 5 * itemsize + 28 * 28 + 256
-    assert tensors.load(tmp_path / "bias.npy").astype(dtype).tobytes() == array.tobytes()
+    assert tensors.load(tmp_path, "bias.npy").astype(dtype).tobytes() == array.tobytes()
 
 
 @settings(max_examples=40, deadline=None)
@@ -68,17 +69,17 @@ def test_runs_come_back(count, run, lead, seed, real):
 
 def test_a_linear_layer_behind_a_global_average_takes_each_weight_once(tmp_path):
     weight = np.random.default_rng(0).integers(-128, 128, (10, 512)).repeat(16, axis=1)
-    assert tensors.save(tmp_path / "w.npy", weight) == "runs of 16 int8"
+    assert write(tmp_path / "w.npy", weight) == "runs of 16 int8"
     assert (tmp_path / "w.npy").stat().st_size <= 10 * 512 + 256
-    np.testing.assert_array_equal(tensors.load(tmp_path / "w.npy"), weight)
+    np.testing.assert_array_equal(tensors.load(tmp_path, "w.npy"), weight)
     weight[3, 100] ^= 1
-    assert tensors.save(tmp_path / "w.npy", weight) == "int8"
+    assert write(tmp_path / "w.npy", weight) == "int8"
 
 
 def test_negative_zeros_and_missing_values_are_kept(tmp_path):
     array = np.array([[-0.0, 0.0, np.nan]])[..., np.arange(1200).reshape(30, 40) % 3]
-    assert tensors.save(tmp_path / "a.npy", array) == "3 columns of float32"
-    assert tensors.load(tmp_path / "a.npy").astype(float).tobytes() == array.tobytes()
+    assert write(tmp_path / "a.npy", array) == "3 columns of float32"
+    assert tensors.load(tmp_path, "a.npy").astype(float).tobytes() == array.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -91,21 +92,21 @@ def test_negative_zeros_and_missing_values_are_kept(tmp_path):
     ],
 )
 def test_what_would_not_be_smaller_stays_plain(tmp_path, array):
-    assert "columns" not in tensors.save(tmp_path / "a.npy", array)
-    np.testing.assert_array_equal(tensors.load(tmp_path / "a.npy"), array)
+    assert "columns" not in write(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(tensors.load(tmp_path, "a.npy"), array)
 
 
 def test_few_levels_are_preferred_where_they_are_smaller(tmp_path):
     weights = np.random.default_rng(0).choice([-1, 1], (64, 32, 3, 3))
-    assert tensors.save(tmp_path / "w.npy", weights) == "packed 1 bit"
+    assert write(tmp_path / "w.npy", weights) == "packed 1 bit"
     weights[5, 2, 1, 1] = 0  # sign(0) = 0: a third level
-    assert tensors.save(tmp_path / "w.npy", weights) == "packed 2 bit"
-    np.testing.assert_array_equal(tensors.load(tmp_path / "w.npy"), weights)
+    assert write(tmp_path / "w.npy", weights) == "packed 2 bit"
+    np.testing.assert_array_equal(tensors.load(tmp_path, "w.npy"), weights)
 
 
 def test_the_same_array_is_the_same_bytes(tmp_path):
     for name in ("a.npy", "b.npy"):
-        tensors.save(tmp_path / name, patterned())
+        write(tmp_path / name, patterned())
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
@@ -134,7 +135,7 @@ MALFORMED = [
 def test_a_record_that_contradicts_itself_is_refused_by_both_readers(tmp_path, made, message):
     np.save(tmp_path / "a.npy", made)
     with pytest.raises(ValueError, match=message):
-        tensors.load(tmp_path / "a.npy")
+        tensors.load(tmp_path, "a.npy")
     with pytest.raises(ValueError, match=message):
         guest_module("packed").unpack(made)
 
@@ -168,10 +169,7 @@ def test_two_bundles_of_one_program_are_the_same_bytes(compiled, tmp_path):
 def test_a_malformed_tensor_with_a_right_hash_is_a_damaged_bundle(compiled, tmp_path, made):
     path = write_bundle(tmp_path / "net.snn", compiled)
     manifest = json.loads((path / "manifest.json").read_text())
-    name = next(f"tensors/{row['file']}" for row in manifest["tensors"].values() if "columns" in row["stored"])
-    np.save(path / name, made)
-    manifest["files"][name] = files.digest(path / name)
-    (path / "manifest.json").write_text(files.to_json(manifest))
+    name = put(path, next(row["file"] for row in manifest["tensors"].values() if "columns" in row["stored"]), made)
     with pytest.raises(CompileError, match="SNN033"):
         read_bundle(path)
     module = guest_module("plan")

@@ -106,7 +106,7 @@ class Builder:
 
     def write(self, **changes):
         plan = {
-            "schema": 3, "steps": self.steps, "initiation_interval": self.interval, "decay_bits": 12,
+            "schema": 4, "steps": self.steps, "initiation_interval": self.interval, "decay_bits": 12,
             "membrane": {"low": LOW, "high": HIGH}, "payload": {"low": LOW, "high": HIGH},
             "inputs": self.inputs, "populations": self.populations, "outputs": [p["name"] for p in self.populations][-1:],
         }  # fmt: skip

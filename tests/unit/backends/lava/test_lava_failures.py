@@ -149,7 +149,7 @@ def test_a_membrane_that_leaves_its_range_is_an_error_not_a_wrap(guest, clean, t
 def test_a_damaged_plan_is_refused_before_lava_starts(loop, guest, clean):
     folder, inputs = loop
     next(folder.glob("t*.npy")).write_bytes(b"\x93NUMPY broken")
-    assert "is not a usable .npy file" in str(fails("SNN503", folder, inputs, guest))
+    assert "is not a usable tensor" in str(fails("SNN503", folder, inputs, guest))
     (folder / "plan.json").write_text("{")
     assert "is damaged" in str(fails("SNN503", folder, inputs, guest))
     (folder / "plan.json").unlink()
@@ -171,7 +171,7 @@ def edit_neuron(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit(schema=1), "schema is 1, this runner reads 3"),
+        (edit(schema=1), "schema is 1, this runner reads 4"),
         (edit(steps=0), "steps is 0"),
         (edit(populations=[]), "no population"),
         (edit(outputs=["nobody"]), "not all populations"),

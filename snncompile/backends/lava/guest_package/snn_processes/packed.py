@@ -3,15 +3,34 @@
 levels   (bits, shape, offset, step, codes): offset + step * code, codes of 1, 2 or 4 bits, lowest bits first
 places   (columns, index): columns[..., index], every different column over the places [H, W] once
 runs     (values, run): every value of the last axis, run times each
+
+Small arrays are entries of one ``.npz``.
 """
 
 from __future__ import annotations
 
 import math
+import zipfile
+from pathlib import Path
 
 import numpy as np
 
 LARGEST = 1 << 33
+SMALL = 4096 + 1024
+
+
+def small(path: Path, entry: str) -> np.ndarray:
+    """One entry of an archive of small arrays; ValueError if it is not there."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(f"{entry}.npy")
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size > SMALL:
+                raise ValueError(f"'{entry}' is compressed or larger than {SMALL} bytes")
+            with archive.open(info) as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+                return array
+    except (zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+        raise ValueError(f"it has no entry '{entry}' ({error})") from error
 
 
 def unpack(record: np.ndarray) -> np.ndarray:

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from .packed import unpack
+from .packed import small, unpack
 from .program_plan import Program, read_program
 
-SCHEMA = 3
+SCHEMA = 4
 INT32 = 2**31
 FIRE = ("step", "relu", "none")
 RESET = ("subtract", "set", "clamp", "keep", "stateless")
@@ -300,15 +300,16 @@ class _Reader:
         )
 
     def tensor(self, name: str) -> np.ndarray:
-        path = (self.folder / name).resolve()
+        file, _, entry = name.partition("#")  # small tensors share an archive
+        path = (self.folder / file).resolve()
         inside = self.folder in path.parents or self.folder.parent / "tensors" == path.parent  # a bundle's tensors lie beside its plan
         _require(inside, f"{name!r} points out of the plan folder")
         try:
-            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray = small(path, entry) if entry else np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
             raise PlanError(f"cannot read {name}: {error.strerror or error}") from error
         except (ValueError, EOFError) as error:
-            raise PlanError(f"{name} is not a usable .npy file: {error}") from error
+            raise PlanError(f"{name} is not a usable tensor: {error}") from error
         try:
             array = unpack(array) if array.dtype.names else array
         except ValueError as error:
