@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import secrets
 import struct
 import zipfile
 import zlib
@@ -45,4 +47,15 @@ def read(path: Path) -> bytes:
         raise fail("SNN003", f"cannot read {path}: {e.strerror}") from e
 
 
-__all__ = ["BAD_ZIP", "check_file", "read"]
+def write(path: Path, content: bytes) -> None:
+    """A file whole or not at all: whatever was there stays until then (OSError)."""
+    draft = path.absolute().with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+__all__ = ["BAD_ZIP", "check_file", "read", "write"]

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -28,8 +27,9 @@ from snncompile.cli.commands.run import run
 from snncompile.cli.commands.targets import targets
 from snncompile.cli.commands.verify import verify
 from snncompile.errors import CompileError, fail
+from snncompile.signals import Terminated, as_exceptions
 
-USER_ERROR, USAGE, INTERNAL, INTERRUPTED = 1, 2, 70, 130
+USER_ERROR, USAGE, INTERNAL = 1, 2, 70
 ISSUES = "https://github.com/snncompile/snncompile/issues"
 
 
@@ -40,13 +40,9 @@ class App(click.Group):
         """Run a command and exit."""
         arguments = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in arguments
-        restore = _terminate_politely()
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = show.python_warning
-                status = self._status(arguments, prog_name, as_json, extra)
-        finally:
-            restore()
+        with as_exceptions(), warnings.catch_warnings():
+            warnings.showwarning = show.python_warning
+            status = self._status(arguments, prog_name, as_json, extra)
         sys.exit(status)
 
     def _status(self, arguments: list[str], prog_name: str | None, as_json: bool, extra: dict[str, Any]) -> int:
@@ -59,15 +55,12 @@ class App(click.Group):
             e.show()
             return USAGE
         except click.ClickException as e:
-            show.usage_error(e)
+            show.usage_error(e, as_json=as_json)
             return e.exit_code
         except click.exceptions.Exit as e:
             return e.exit_code
-        except Terminated as e:
-            return 128 + e.number
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("interrupted", err=True)
-            return INTERRUPTED
+        except (Terminated, KeyboardInterrupt, click.Abort) as e:
+            return show.interrupted(e.number if isinstance(e, Terminated) else signal.SIGINT, as_json=as_json)
         except CompileError as e:
             show.diagnostics(e.diagnostics, as_json=as_json)
             return USER_ERROR
@@ -92,26 +85,6 @@ def _write_traceback() -> Path | None:
         return Path(name)
     except OSError:
         return None
-
-
-class Terminated(BaseException):
-    """A signal asked the process to end; like Ctrl-C it passes every ``except Exception``."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def _terminate_politely() -> Any:
-    """Make SIGTERM unwind like Ctrl-C, so that drafts and guests are cleaned up; returns what undoes it."""
-
-    def stop(number: int, _: object) -> NoReturn:
-        raise Terminated(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None
-    before = signal.signal(signal.SIGTERM, stop)
-    return lambda: signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -49,6 +49,10 @@ class Data:
         """The samples from ``start`` on."""
         return self._cut(slice(start, None))
 
+    def part(self, start: int, stop: int) -> Data:
+        """The samples from ``start`` to before ``stop``."""
+        return self._cut(slice(start, stop))
+
     def _cut(self, part: slice) -> Data:
         extra = None if self.extra is None else {k: v[part] for k, v in self.extra.items()}
         by_name = {k: v[part] for k, v in self.by_name.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -48,17 +49,34 @@ def json_line(value: Mapping[str, Any]) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def say(message: str) -> None:
+    """A line on standard error."""
+    click.echo(message, err=True)
+
+
 def warn(message: str) -> None:
     """A warning on standard error."""
     click.echo(f"{click.style('warning', fg='yellow', bold=True)}: {message}", err=True)
 
 
-def usage_error(e: click.ClickException) -> None:
+def interrupted(number: int, *, as_json: bool) -> int:
+    """The exit status after a signal, by the shell's rule, and a line that says so."""
+    word = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    click.echo(word, err=True)
+    if as_json:
+        json_line({"ok": False, "interrupted": signal.Signals(number).name})
+    return 128 + number
+
+
+def usage_error(e: click.ClickException, *, as_json: bool) -> None:
     """A wrong command line: what is wrong first, then how to see what is right."""
     click.echo(f"{click.style('error', fg='red', bold=True)}: {e.format_message()}", err=True)
     ctx = e.ctx if isinstance(e, click.UsageError) else None
     if ctx is not None:
         click.echo(f"\n{ctx.get_usage()}\nFor more, try '{ctx.command_path} --help'.", err=True)
+    if as_json:
+        usage = None if ctx is None else {"usage": ctx.get_usage(), "help": f"{ctx.command_path} --help"}
+        json_line({"ok": False, "usage_error": e.format_message(), **(usage or {})})
 
 
 def internal_error(e: Exception, log: Path | None, issues: str, *, as_json: bool) -> None:
@@ -83,4 +101,7 @@ def python_warning(
     warn(f"{str(message).splitlines()[0] if str(message) else category.__name__}\n  --> {filename}:{lineno}")
 
 
-__all__ = ["diagnostic", "diagnostic_json", "diagnostics", "internal_error", "json_line", "python_warning", "usage_error", "warn"]
+__all__ = [
+    "diagnostic", "diagnostic_json", "diagnostics", "internal_error", "interrupted", "json_line", "python_warning", "say", "usage_error",
+    "warn",
+]  # fmt: skip

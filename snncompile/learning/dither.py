@@ -10,18 +10,18 @@ DITHER_BITS = 16
 
 
 class Dither:
-    """Generators of ``neurons`` neurons; adding ``draw() / 2**16`` before a floor rounds without bias."""
+    """Generators of ``neurons`` neurons, which stand at ``words``; adding ``draw() / 2**16`` before a floor rounds without bias."""
 
     def __init__(self, seed: int, neurons: int) -> None:
-        self._state = _start(seed, neurons)
+        self.words = _start(seed, neurons)
 
     def draw(self) -> Ints:
         """The next 16 random bits of every neuron."""
-        x = self._state
+        x = self.words
         x = x ^ (x << np.uint64(13)) & np.uint64(0xFFFFFFFF)
         x = x ^ (x >> np.uint64(17))
         x = x ^ (x << np.uint64(5)) & np.uint64(0xFFFFFFFF)
-        self._state = x
+        self.words = x
         return (x >> np.uint64(32 - DITHER_BITS)).astype(np.int64)
 
 

@@ -13,6 +13,7 @@ on lava-nc 0.10.0 (PyLearningDenseModelBitApproximate); the widths are the targe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,11 +41,21 @@ class Draws:
     def at(self, place: int) -> float:
         """The number at ``place``, from 0."""
         block, k = divmod(place, BLOCK)
-        while self._block < block:
+        if self._block < block:
+            self._skip(block - self._block - 1)
             g, below = self._generator, self._below
             self._values = (g.random(BLOCK) if below is None else g.integers(0, below, size=BLOCK)).tolist()
-            self._block += 1
+            self._block = block
         return self._values[k]
+
+    def _skip(self, blocks: int) -> None:
+        """Pass over blocks: a uniform number takes 64 bits of the generator, an integer below a power of two 32."""
+        below = self._below
+        if below is None or below & (below - 1) == 0:
+            self._generator.bit_generator.advance(blocks * BLOCK // (1 if below is None else 2))  # type: ignore[attr-defined]
+            return
+        for _ in range(blocks):
+            self._generator.integers(0, below, size=BLOCK)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +146,19 @@ class PlasticDense:
     def x(self) -> Ints:
         """The traces x1 and x2 now, (2, pre)."""
         return self._x.now
+
+    def state(self) -> dict[str, Ints]:
+        """Copies of everything that the next step depends on, beside ``time``, which says where the random numbers are."""
+        moving = {"x": self._x.now, "y": self._y.now, "fired_x": self._fired_x, "fired_y": self._fired_y, "buffer": self.buffer}
+        return {k: v.copy() for k, v in {**self._synaptic, **moving}.items()}
+
+    def restore(self, state: Mapping[str, Ints], time: int) -> None:
+        """Go on from a ``state``, taken after ``time`` steps."""
+        kept = {k: v.copy() for k, v in state.items()}
+        self._synaptic = {v: kept[v] for v in self._synaptic}
+        self._x, self._y = replace(self._x, now=kept["x"]), replace(self._y, now=kept["y"])
+        self._fired_x, self._fired_y, self.buffer, self.time = kept["fired_x"], kept["fired_y"], kept["buffer"], time
+        self._spiked_x, self._spiked_y, self._taught = (bool(a.any()) for a in (self._fired_x, self._fired_y, self._y.now))
 
     def variable(self, name: str) -> Ints:
         """A synaptic variable now: w, d (delay) or t (tag)."""

@@ -63,7 +63,7 @@ class ErrorState:
     def __init__(self, population: ErrorPopulation, neurons: int) -> None:
         self.population = population
         self.graded: Ints = np.zeros(neurons, dtype=np.int64)
-        self._dither = Dither(population.seed, neurons)
+        self.dither = Dither(population.seed, neurons)
         octave = np.rint(2.0 ** (ONE_BITS - np.arange(2**OCTAVE_BITS) / 2**OCTAVE_BITS)).astype(np.int64)
         self._table = np.append((octave >> np.arange(ONE_BITS)[:, None]).reshape(-1), 0)  # every octave, then nothing is left
         self._sums: Ints = np.zeros(neurons, dtype=np.int64)
@@ -73,7 +73,7 @@ class ErrorState:
 
         The graded error of the same step is in ``graded``. The generators advance in any case.
         """
-        p, r = self.population, self._dither.draw()
+        p, r = self.population, self.dither.draw()
         self._sums = z if t == 0 else self._sums + z
         if label < 0 or t < p.warm:
             self.graded = np.zeros_like(z)

@@ -70,7 +70,7 @@ class ModulatorState:
 
     def __init__(self, modulator: Modulator, neurons: int) -> None:
         self.modulator = modulator
-        self._dither = Dither(modulator.seed, neurons)
+        self.dither = Dither(modulator.seed, neurons)
         self._table = np.array([*modulator.psi, 0], dtype=np.int64)
         self._scale = np.array(modulator.psi_multiplier, dtype=np.int64)
         self._gain = np.array(modulator.multiplier, dtype=np.int64)
@@ -86,13 +86,13 @@ class ModulatorState:
 
     def back(self, graded: Ints) -> Ints:
         """k of the step that was heard last, for the readout's graded error (classes,)."""
-        p, r = self.modulator, self._dither.draw()
+        p, r = self.modulator, self.dither.draw()
         product = (self._feedback @ graded) * self._psi * self._gain
         return self._clipped((product + (r << p.shift >> DITHER_BITS)) >> p.shift)
 
     def local(self, t: int, activity: Ints | None) -> Ints:
         """k of the step that was heard last, for the teacher's activity (neurons,)."""
-        p, r = self.modulator, self._dither.draw()
+        p, r = self.modulator, self.dither.draw()
         if activity is None or t < p.warm:
             return np.zeros_like(self._psi)
         error = (ACTIVITY_TOP * self._fired - activity * (t + 1)) * self._psi * (p.levels * (p.warm + 1) * self._gain)

@@ -163,6 +163,10 @@ class Clock:
         n, t = divmod(count, self.steps + self.rest)
         return (n, t) if t < self.steps and n < samples else None
 
+    def begin(self, n: int, population: str) -> int:
+        """The hardware step in which a population does the first model step of sample ``n``."""
+        return self.interval * n * (self.steps + self.rest) + self.depth[population]
+
     def done(self, n: int) -> int:
         """The first hardware step in which all that sample ``n`` teaches is in force."""
         return self.interval * (n * (self.steps + self.rest) + self.steps - 1) + self.last + 1

@@ -18,6 +18,7 @@ from snncompile.learning.engine import PlasticDense
 from snncompile.learning.error_population import ErrorState, Ints, split
 from snncompile.learning.modulator import ModulatorState
 from snncompile.learning.program import Clock, LearningProgram, PlasticLayer
+from snncompile.learning.state import ERROR, LearningState
 from snncompile.learning.widths import Widths
 from snncompile.mapping.schedule import Schedule
 
@@ -48,11 +49,13 @@ class Learned:
     """What happened in a stream of N samples: ``layers`` as in the program, ``logits`` (N, T, classes) the readout's payloads.
 
     ``at`` says after how many samples weights were kept: 0..N where that is no more than ``KEEP_BYTES``, else 0, N and some between.
+    ``state`` is what another call needs to go on.
     """
 
     at: tuple[int, ...]
     layers: tuple[LayerLearned, ...]
     logits: npt.NDArray[np.int32]
+    state: LearningState
 
 
 def kept(program: LearningProgram, graph: Graph, samples: int) -> tuple[int, ...]:
@@ -73,7 +76,9 @@ def learn(
     *,
     activity: Mapping[str, Array] | None = None,
     weights: Sequence[Ints] | None = None,
+    state: LearningState | None = None,
     keep: Collection[int] = (),
+    stop: Callable[[], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Learned:
     """Run the plastic part of the network on a stream.
@@ -81,49 +86,68 @@ def learn(
     spikes   (N, T, pre) what ``program.source`` sends in each sample      labels  (N,) the target's class, negative for none
     activity (N, n) the teacher's, 0..255, by population, for layers with a local error; samples with a negative label learn nothing there
     weights  chip weights to start from, by layer, instead of the program's own      keep  further numbers of samples to keep weights after
+    state    the end of another call: this one goes on, bit for bit as if the samples of both were one stream
+    stop     asked before every sample but the first; if it says so the stream ends there, and N is how many samples were seen
     """
     clock, count = program.time(schedule), len(spikes)
     starts = [x.chip_weights(graph) for x in program.layers] if weights is None else list(weights)
     chain = _chain(program, graph, widths, clock, starts)
-    total, at = clock.hardware_steps(count), tuple(sorted({*kept(program, graph, count), *(n for n in keep if n <= count)}))
-    taught = {clock.done(n): n + 1 for n in range(count)}
-    classes = len(chain[-1].link.synapse.weight)
-    out = Learned(
-        at=at, logits=np.empty((count, clock.steps, classes), dtype=np.int32),
-        layers=tuple(LayerLearned(
-            weights=np.empty((len(at), *w.shape), dtype=np.int16), checks=np.empty(total, dtype=np.uint32),
-            sent=np.zeros((count, clock.steps, len(w)), dtype=np.int16),
-        ) for w in starts),
-    )  # fmt: skip
+    errors = ErrorState(program.error, len(chain[-1].link.synapse.weight))
     plastic = [x for x in chain if x.synapse is not None]
-    for x, record in zip(plastic, out.layers, strict=True):
-        x.record = record
-        record.weights[0] = x.weights
-    errors = ErrorState(program.error, classes)
+    first, begin = (0, 0) if state is None else (state.samples, clock.begin(state.samples, program.source))
+    if state is not None:
+        _restore(state, chain, errors)
+    last, at = first + count, {*kept(program, graph, count), *(n for n in keep if n <= count)}
+    logits = np.empty((count, clock.steps, len(chain[-1].link.synapse.weight)), dtype=np.int32)
+    for x in plastic:
+        x.record_to(len(at), clock.hardware_steps(last) - begin, count)
+    done, rows, ends, h = 0, [0], dict[str, dict[str, Ints]](), begin
     depth, ranges = clock.depth[program.source], limits(graph)
-    for h in range(total):
-        n = taught.get(h)
-        if n is not None and progress is not None:
-            progress(n, count)
+    while h < clock.hardware_steps(last) or len(ends) < len(plastic):
+        slot, row = clock.slot(h, depth, last), None
+        if stop is not None and slot is not None and slot[0] > first and slot[1] == 0 and stop():
+            last, slot = slot[0], None
+        if first + done < last and h == clock.done(first + done):
+            done += 1
+            if done in at:
+                row = len(rows)
+                rows.append(done)
+            if progress is not None:
+                progress(done, count)
         for x in plastic:
-            x.note(h, at.index(n) if n is not None and n in at else None)
-        slot = clock.slot(h, depth, count)
-        sent = None if slot is None else spikes[slot].astype(np.int64)
+            x.note(h - begin, row)
+            if h == clock.begin(last, x.link.source.name):
+                ends[x.link.population.name] = x.end()
+        sent = None if slot is None else spikes[slot[0] - first, slot[1]].astype(np.int64)
         for x in chain:
-            slot = clock.slot(h, x.depth, count)
+            slot = clock.slot(h, x.depth, last)
+            slot = None if slot is None or slot[0] < first else (slot[0] - first, slot[1])
             sent = x.step(h, sent, slot, ranges)
             if slot is not None and x.state is not None and x.state.modulator.kind == "local":
                 given = None if activity is None or labels[slot[0]] < 0 else activity[x.link.population.name][slot[0]].astype(np.int64)
                 x.tell(slot, x.state.local(slot[1], given))
         if slot is not None and sent is not None:  # the readout's
-            out.logits[slot] = sent
+            logits[slot] = sent
             k = errors.step(sent, int(labels[slot[0]]), slot[1])
             for x in plastic:
                 if x.state is None:
                     x.tell(slot, k)
                 elif x.state.modulator.kind == "feedback":
                     x.tell(slot, x.state.back(errors.graded))
-    return out
+        h += 1
+    seen, steps = last - first, clock.hardware_steps(last) - begin
+    rows += [seen] if rows[-1] != seen else []
+    dither = {ERROR: errors.dither.words} | {x.link.population.name: x.state.dither.words for x in plastic if x.state is not None}
+    return Learned(
+        at=tuple(rows), layers=tuple(x.recorded(len(rows), steps, seen) for x in plastic), logits=logits[:seen],
+        state=LearningState(last, ends, dither),
+    )  # fmt: skip
+
+
+def _restore(state: LearningState, chain: Sequence[_Stage], errors: ErrorState) -> None:
+    errors.dither.words = state.dither[ERROR]
+    for x in chain:
+        x.restore(state)
 
 
 class _Stage:
@@ -135,7 +159,7 @@ class _Stage:
         self.synapse: PlasticDense | None = None
         self.state: ModulatorState | None = None
         self.record: LayerLearned | None = None
-        self.lag = 0
+        self.lag = self.first = self.begin = 0
         self._membrane: State = {}
         self._none: Ints = np.zeros(len(link.synapse.weight), dtype=np.int64)
         self._late: deque[Ints] = deque([self._none])
@@ -154,17 +178,47 @@ class _Stage:
         assert self.synapse is not None
         return self.synapse.w
 
+    def restore(self, state: LearningState) -> None:
+        """Begin where another stream ended."""
+        self.first, self.begin = state.samples, self.clock.begin(state.samples, self.link.source.name)
+        if self.synapse is not None:
+            self.synapse.restore(state.layers[self.link.population.name], self.begin)
+        if self.state is not None:
+            self.state.dither.words = state.dither[self.link.population.name]
+
+    def end(self) -> dict[str, Ints]:
+        """What the synapse needs to go on."""
+        assert self.synapse is not None
+        return self.synapse.state()
+
+    def record_to(self, rows: int, hardware_steps: int, samples: int) -> None:
+        """Make room for a record, and begin it with the weights as they are."""
+        self.record = LayerLearned(
+            weights=np.empty((rows, *self.weights.shape), dtype=np.int16), checks=np.empty(hardware_steps, dtype=np.uint32),
+            sent=np.zeros((samples, self.clock.steps, len(self.weights)), dtype=np.int16),
+        )  # fmt: skip
+        self.record.weights[0] = self.weights
+
+    def recorded(self, rows: int, hardware_steps: int, samples: int) -> LayerLearned:
+        """The record, of which so much was used; its last row are the weights now."""
+        assert self.record is not None
+        self.record.weights[rows - 1] = self.weights
+        return LayerLearned(self.record.weights[:rows], self.record.checks[:hardware_steps], self.record.sent[:samples])
+
     def note(self, h: int, row: int | None) -> None:
         """Record the weights in force."""
         assert self.record is not None
         if self.weights is not self._checked[0]:
             self._checked = (self.weights, zlib.crc32(self.weights.astype("<i2").tobytes()))
-        self.record.checks[h] = self._checked[1]
+        if h < len(self.record.checks):
+            self.record.checks[h] = self._checked[1]
         if row is not None:
             self.record.weights[row] = self.weights
 
     def step(self, h: int, s: Ints | None, slot: tuple[int, int] | None, ranges: Mapping[str, tuple[int, int]]) -> Ints | None:
         """One hardware step: spikes ``s`` arrive at the synapse, the population updates if it is its turn; what it sends if it does."""
+        if h < self.begin:
+            return None
         if self.synapse is not None:
             accumulator = self.synapse.step(s, self._due.pop(h, None))
         else:
@@ -182,8 +236,8 @@ class _Stage:
     def tell(self, slot: tuple[int, int], k: Ints) -> None:
         """Third factors k of a model step set out to arrive ``lag`` hardware steps after its spikes."""
         assert self.record is not None
-        start = self.clock.interval * (slot[0] * (self.clock.steps + self.clock.rest) + slot[1])
-        self._due[start + self.clock.depth[self.link.source.name] + self.lag] = split(k)
+        start = self.clock.begin(self.first + slot[0], self.link.source.name) + self.clock.interval * slot[1]
+        self._due[start + self.lag] = split(k)
         self.record.sent[slot] = k
 
 

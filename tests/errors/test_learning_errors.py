@@ -19,6 +19,7 @@ from snncompile.learning.attach import LearnOptions, make_plastic
 from snncompile.learning.program import no_labels, no_teacher, nothing_learns
 from snncompile.learning.rule import Factor, Product, Rule
 from snncompile.learning.scaling import scale_traced
+from snncompile.learning.state import no_middle, nothing_left
 from snncompile.learning.widths import Widths
 from snncompile.target import load_target
 from snncompile.verify.learning import BitRecord
@@ -137,6 +138,14 @@ error[SNN814]: 'lif1' is not read by the readout: none of its weights lead back 
     "SNN815": (lambda: raised(no_teacher("data.npz", "teacher.fc1", [120, 20])), """
 error[SNN815]: data.npz has no array 'teacher.fc1' of shape [120, 20], values 0..1, to learn from
   help: add the teacher's activity of every neuron, divided by its 99th percentile and cut to 0..1
+"""),
+    "SNN816": (lambda: raised(no_middle("learned.snn", 1234)), """
+error[SNN816]: Lava cannot go on where learned.snn stopped, after 1,234 samples: it begins with fresh traces and random numbers
+  help: choose --backend reference, which computes the same bits, or begin anew from the saved weights with --reload
+"""),
+    "SNN817": (lambda: raised(nothing_left("learned.snn", "did not stop within stream.npz")), """
+error[SNN817]: there is nothing to go on with: learned.snn did not stop within stream.npz
+  help: leave out --continue to learn from the file
 """),
 }  # fmt: skip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 from snncompile.backends.bundle import files, tensors
 from snncompile.backends.bundle.ledger import measured
 from snncompile.backends.bundle.manifest import CompiledLike, describe, plain
-from snncompile.backends.bundle.read import Bundle, is_bundle, open_folder
+from snncompile.backends.bundle.read import STATE, STATE_HASH, Bundle, is_bundle, open_folder
+from snncompile.backends.bundle.workshop import put, workshop
 from snncompile.backends.lava.emit import write_runner
 from snncompile.backends.lava.learning_plan import add_learning
 from snncompile.backends.lava.plan import write_plan
@@ -21,6 +21,7 @@ from snncompile.errors import InternalError, fail
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.text import to_text
 from snncompile.learning.program import LearningProgram
+from snncompile.learning.state import LearningState
 from snncompile.mapping.schedule import Schedule
 
 LEARNING_UNIT = "see verify --learning"
@@ -38,11 +39,14 @@ class Draft:
         facts = plain(describe(compiled, source))
         return self._write(facts, compiled.result.graph, compiled.schedule, learning)
 
-    def refill(self, bundle: Bundle, graph: Graph) -> Bundle:
-        """Write ``bundle`` again with another graph of the same populations: learned weights."""
-        return self._write({**bundle.manifest, "verification": None}, graph, bundle.schedule, bundle.learning)
+    def refill(self, bundle: Bundle, graph: Graph, state: LearningState | None = None) -> Bundle:
+        """Write ``bundle`` again with another graph of the same populations, learned weights, and with what learning needs to go on."""
+        facts = {k: v for k, v in bundle.manifest.items() if k not in (STATE, STATE_HASH)}
+        return self._write({**facts, "verification": None}, graph, bundle.schedule, bundle.learning, state)
 
-    def _write(self, facts: dict[str, Any], graph: Graph, schedule: Schedule, learning: LearningProgram | None) -> Bundle:
+    def _write(
+        self, facts: dict[str, Any], graph: Graph, schedule: Schedule, learning: LearningProgram | None, state: LearningState | None = None
+    ) -> Bundle:
         store = tensors.Folder(self.folder / "tensors")
         store.folder.mkdir()
         text, arrays = to_text(graph)
@@ -56,6 +60,10 @@ class Draft:
             rows += [{"population": name, "what": w, "size": None, "unit": LEARNING_UNIT} for w in learning.approximated]
             self._manifest["approximations"] = rows
         self._manifest["tensors"] = store.keep_all(arrays)
+        if state is not None:
+            kept = store.keep_all({f"learning.{name}": array for name, array in state.arrays().items()})
+            self._manifest[STATE] = row = {"samples": state.samples, "tensors": kept}
+            self._manifest[STATE_HASH] = files.digest_of(row)
         self._lava(graph, schedule, store, learning)
         store.close()
         self._manifest["files"] = {name: {} for name in files.contents(self.folder)}
@@ -104,16 +112,11 @@ class Draft:
         check_destination(self.destination)
         try:
             shutil.rmtree(self.folder / "lava" / "snn_processes" / "__pycache__", ignore_errors=True)
+            finished = self.folder
             if self.destination.suffix == ".zip":
-                archive = self.folder.with_name(self.folder.name + ".zip")
-                try:
-                    files.write_zip(self.folder, archive)
-                    files.replace(archive, self.destination)
-                finally:
-                    archive.unlink(missing_ok=True)
-            else:
-                files.open_permissions(self.folder)
-                files.replace(self.folder, self.destination)
+                finished = self.folder.with_suffix(".zip")
+                files.write_zip(self.folder, finished)
+            put(finished, self.destination)
         except OSError as e:
             raise files.unwritable(self.destination, e) from e
         return self.destination
@@ -143,24 +146,16 @@ def check_destination(path: Path) -> None:
 def open_draft(destination: Path) -> Iterator[Draft]:
     """A draft beside ``destination``; whatever happens, nothing but a published bundle stays behind."""
     check_destination(destination)
-    target = destination.absolute()
-    made = [p for p in target.parents if not p.exists()]
+    room: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.tmp-"))
+        with workshop(destination) as room:
+            folder = room / "bundle"
+            folder.mkdir()
+            yield Draft(destination, folder)
     except OSError as e:
-        raise files.unwritable(destination, e) from e
-    try:
-        yield Draft(destination, folder)
-    except OSError as e:
-        if e.filename is not None and str(folder) in str(e.filename):
+        if room is None or (e.filename is not None and str(room) in str(e.filename)):
             raise files.unwritable(destination, e) from e
         raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:  # folders made for nothing
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
 
 
 def write_bundle(

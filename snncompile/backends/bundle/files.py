@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -125,31 +123,7 @@ def unwritable(path: Path, error: OSError) -> CompileError:
     return fail("SNN030", f"cannot write {path}: {error.strerror or error}", help="choose another place with -o")
 
 
-def replace(draft: Path, destination: Path) -> None:
-    """Put a finished draft (file or folder, same file system) in place of whatever is at ``destination``; on failure the old one stays."""
-    if draft.is_file() or not destination.exists():
-        draft.replace(destination)
-        return
-    aside = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}.old-"))
-    try:
-        destination.replace(aside / "old")
-        try:
-            draft.replace(destination)
-        except BaseException:
-            (aside / "old").replace(destination)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def open_permissions(path: Path) -> None:
-    """Give a file or folder made by tempfile the permissions that the user's umask allows."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
-
-
 __all__ = [
-    "MANIFEST", "contents", "damaged", "digest", "digest_of", "extract", "manifest_of", "not_a_bundle", "open_permissions", "replace",
-    "to_json", "unwritable", "write_zip",
+    "MANIFEST", "contents", "damaged", "digest", "digest_of", "extract", "manifest_of", "not_a_bundle", "to_json",
+    "unwritable", "write_zip",
 ]  # fmt: skip

@@ -22,8 +22,11 @@ from snncompile.ir.graph import Array, Dialect, Graph, Readout, validate
 from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.ir.text import from_text
 from snncompile.learning.program import LearningProgram
+from snncompile.learning.state import LearningState
 from snncompile.mapping.schedule import Schedule
 from snncompile.quantize import Adapted, PopulationReport, QuantResult
+
+STATE, STATE_HASH = "learning_state", "learning_state_sha256"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,15 @@ class Bundle:
         """What learns on the chip, if anything does."""
         row = self.manifest.get("learning")
         return None if row is None else LearningProgram.from_json(row)
+
+    @property
+    def learning_state(self) -> LearningState | None:
+        """What learning needs to go on after the samples that it has seen, if it has seen any."""
+        row, program = self.manifest.get(STATE), self.learning
+        if row is None or program is None:
+            return None
+        arrays = _tensors(self.folder, self.manifest, row["tensors"])
+        return LearningState.of(int(row["samples"]), {k.partition(".")[2]: v for k, v in arrays.items()}, program, self.graph)
 
     @property
     def plan_folder(self) -> Path:
@@ -139,7 +151,7 @@ def _read(path: Path, folder: Path, shown: str) -> Bundle:
 
 def open_folder(path: Path, folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     """The program in a folder whose files are known to be whole."""
-    graph = from_text((folder / "graph.txt").read_text(encoding="utf-8"), _tensors(folder, manifest))
+    graph = from_text((folder / "graph.txt").read_text(encoding="utf-8"), _tensors(folder, manifest, manifest["tensors"]))
     validate(graph)
     if graph.dialect is not Dialect.INTEGER:
         raise ValueError(f"graph.txt is of the {graph.dialect.value} dialect")
@@ -158,6 +170,9 @@ def open_folder(path: Path, folder: Path, manifest: Mapping[str, Any]) -> Bundle
     names = set() if learning is None else {learning.readout, *(n for x in learning.layers for n in (x.synapse, x.population, x.source))}
     if not names <= graph.by_name.keys():
         raise ValueError("its learning names a layer that graph.txt does not have")
+    if STATE in manifest and files.digest_of(manifest[STATE]) != manifest[STATE_HASH]:
+        raise ValueError("its state of learning is not what was written: its SHA-256 differs")
+    _ = bundle.learning_state  # raises where it does not fit
     return bundle
 
 
@@ -178,9 +193,9 @@ def _check_hashes(folder: Path, manifest: Mapping[str, Any], shown: str) -> None
             raise files.damaged(shown, name, "is not what was written (its SHA-256 differs from the manifest's)")
 
 
-def _tensors(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
+def _tensors(folder: Path, manifest: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Array]:
     out, present = {}, {Path(n).name for n in manifest["files"] if n.startswith("tensors/")}
-    for key, row in manifest["tensors"].items():
+    for key, row in rows.items():
         if row["file"].partition("#")[0] not in present:
             raise ValueError(f"tensor '{key}' names the unknown file '{row['file']}'")
         array = tensors.load(folder / "tensors", row["file"])

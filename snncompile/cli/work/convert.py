@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from snncompile import files
 from snncompile.backends.bundle import Bundle, read_bundle
-from snncompile.backends.bundle.files import open_permissions, unwritable
+from snncompile.backends.bundle.files import unwritable
 from snncompile.cli import show
 from snncompile.cli.progress import Progress
 from snncompile.errors import CompileError, InternalError, fail
@@ -98,16 +96,9 @@ def _compare(bundle: Bundle) -> BackendRecord:
 
 def _write(path: Path, content: bytes) -> None:
     """The whole file or none (SNN030)."""
-    draft: Any = None
     try:
-        handle, draft = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        open_permissions(Path(draft))
-        Path(draft).replace(path)
+        files.write(path, content)
     except OSError as e:
-        if draft is not None:
-            Path(draft).unlink(missing_ok=True)
         raise unwritable(path, e) from e
 
 

@@ -121,9 +121,15 @@ class Features:
 
     def first(self, count: int) -> Features:
         """The first samples."""
-        cut = ({k: v[:count] for k, v in part.items()} for part in (self.payloads, self.activity))
-        payloads, activity = cut
-        return Features(payloads, self.spikes[:count], self.labels[:count], activity)
+        return self._cut(slice(count))
+
+    def since(self, start: int) -> Features:
+        """The samples from ``start`` on."""
+        return self._cut(slice(start, None))
+
+    def _cut(self, part: slice) -> Features:
+        payloads, activity = ({k: v[part] for k, v in given.items()} for given in (self.payloads, self.activity))
+        return Features(payloads, self.spikes[part], self.labels[part], activity)
 
 
 def learning_of(bundle: Bundle) -> LearningProgram:
@@ -141,12 +147,23 @@ def features(bundle: Bundle, data: Data, progress: Progress, *, teaching: bool =
 
 def seen(graph: Graph, program: LearningProgram, data: Data, progress: Progress, *, teaching: bool = True) -> Features:
     """What the population in front of the first plastic layer sends in labelled samples."""
+    check_stream(graph, program, data, teaching=teaching)
+    return heard(graph, program, data, progress.count, teaching=teaching)
+
+
+def check_stream(graph: Graph, program: LearningProgram, data: Data, *, teaching: bool = True) -> None:
+    """Refuse samples that nothing can be learned from (SNN813, SNN815); warn of values that the input cuts off."""
     if data.y is None:
         raise no_labels(data.source)
-    activity = teachers(program, graph, data) if teaching else {}
-    x = default_input(graph, data.x)
-    warn_clipped(clipped_inputs(graph, x))
-    payloads = input_values(graph, x)
+    if teaching:
+        teachers(program, graph, data)
+    warn_clipped(clipped_inputs(graph, default_input(graph, data.x)))
+
+
+def heard(graph: Graph, program: LearningProgram, data: Data, count: Callable[[int, int], None], *, teaching: bool = True) -> Features:
+    """``seen``, of samples that were checked."""
+    assert data.y is not None
+    payloads = input_values(graph, default_input(graph, data.x))
     parts = []
     for start in range(0, len(data), BATCH):
         chunk = {k: v[start : start + BATCH] for k, v in payloads.items()}
@@ -156,8 +173,8 @@ def seen(graph: Graph, program: LearningProgram, data: Data, progress: Progress,
         else:  # the network's own input
             sent = np.broadcast_to(given[start : start + BATCH], (len(chunk[program.source]), graph.steps, *given.shape[2:]))
         parts.append(sent.reshape(*sent.shape[:2], -1).astype(np.uint8))
-        progress.count(min(start + BATCH, len(data)), len(data))
-    return Features(payloads, np.concatenate(parts), data.y, activity)
+        count(min(start + BATCH, len(data)), len(data))
+    return Features(payloads, np.concatenate(parts), data.y, teachers(program, graph, data) if teaching else {})
 
 
 def _teaches(program: LearningProgram, data: Data) -> bool:
@@ -190,4 +207,7 @@ def split(data: Data) -> tuple[Data, Data]:
     return data.first(cut), held if len(held) else data
 
 
-__all__ = ["TEACHER", "Features", "features", "float_weights", "learning_of", "make_plastic", "seen", "split", "torch_stages"]
+__all__ = [
+    "TEACHER", "Features", "check_stream", "features", "float_weights", "heard", "learning_of", "make_plastic", "seen", "split",
+    "torch_stages",
+]  # fmt: skip

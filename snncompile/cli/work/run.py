@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,11 @@ def run(*, bundle: Path, data: Path, backend: str, output: Path | None, timeout:
     node = program.graph.node(ref)
     if not isinstance(node, INTEGER_POPULATIONS):
         raise InternalError(f"output '{ref}' is no population")
-    values = outputs * (node.v_scale if "." in ref else node.out_scale)
-    decided = logits(values, program.manifest["readout"])
+    scale = np.asarray(node.v_scale if "." in ref else node.out_scale)
+    decided = logits(outputs * scale, program.manifest["readout"])
     predictions = decided.argmax(axis=1)
     if output is not None:
-        _save(output, predictions=predictions, logits=decided, outputs=outputs)
+        _save(output, predictions=predictions, logits=decided, outputs=outputs, output_scale=scale)
     share = accuracy(predictions, samples.y)
     seconds = time.monotonic() - started
     if as_json:
@@ -114,12 +115,11 @@ def _save(path: Path, **arrays: Any) -> None:
     if path.is_dir():
         raise fail("SNN030", f"cannot write {path}: it is a folder", help="name a file that ends in .npz with -o")
     target = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-    draft = target.with_name(f".{target.name}.tmp.npz")
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     try:
-        np.savez(draft, **arrays)
-        draft.replace(target)
+        files.write(target, content.getvalue())
     except OSError as e:
-        draft.unlink(missing_ok=True)
         raise fail("SNN030", f"cannot write {target}: {e.strerror or e}", help="choose another place with -o") from e
 
 

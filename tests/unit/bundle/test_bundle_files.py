@@ -23,7 +23,7 @@ from test_lava_bits import guest_module
 from user_project import user_folder
 
 from snncompile import pipeline
-from snncompile.backends.bundle import Bundle, files, is_bundle, open_draft, read_bundle, tensors, write_bundle
+from snncompile.backends.bundle import Bundle, draft, files, is_bundle, open_draft, read_bundle, tensors, write_bundle
 from snncompile.capture.load import load_model
 from snncompile.errors import CompileError
 from snncompile.ir.text import to_text
@@ -160,8 +160,8 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_else(compiled, bundle, tmp_
     before = {p: p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
 
     def interrupted():
-        with open_draft(bundle) as draft:
-            draft.fill(compiled)
+        with open_draft(bundle) as begun:
+            begun.fill(compiled)
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
@@ -170,7 +170,7 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_else(compiled, bundle, tmp_
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "replace", full)
+    monkeypatch.setattr(draft, "put", full)
     assert code(write_bundle, bundle, compiled) == "SNN030"
     assert {p: p.read_bytes() for p in bundle.rglob("*") if p.is_file()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["net.snn"]

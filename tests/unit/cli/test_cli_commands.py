@@ -125,6 +125,8 @@ def test_run_writes_predictions(bundle):
     with np.load("out.npz") as out:
         assert out["predictions"].tolist() == answer.json["predictions"]
         assert out["outputs"].shape == (8, 4, 3)
+        assert out["outputs"].dtype.kind == "i"
+        np.testing.assert_array_equal((out["outputs"] * out["output_scale"]).sum(axis=1), out["logits"])
     assert answer.json["accuracy"] == np.mean(np.asarray(answer.json["predictions"]) == np.arange(8) % 3)
 
 
@@ -171,6 +173,13 @@ def test_a_wrong_command_line_is_a_usage_error(arguments, said):
     assert answer.status == 2
     assert said in answer.err
     assert "--help" in answer.err
+    assert answer.out == ""
+    answer = snn(*arguments, "--json")
+    assert answer.status == 2
+    assert said in answer.err
+    assert answer.json["ok"] is False
+    assert said in answer.json["usage_error"]
+    assert answer.json["help"].endswith("--help")
 
 
 def test_an_internal_error_is_short_and_kept_in_a_file(monkeypatch):
@@ -193,7 +202,8 @@ def test_ctrl_c_is_130_without_a_traceback(monkeypatch):
 
     monkeypatch.setattr("snncompile.cli.work.targets.targets", interrupted)
     answer = snn("targets")
-    assert (answer.status, answer.err.strip()) == (130, "interrupted")
+    assert (answer.status, answer.err.strip(), answer.out) == (130, "interrupted", "")
+    assert snn("targets", "--json").json == {"ok": False, "interrupted": "SIGINT"}
 
 
 def test_an_error_is_json_too_where_that_was_asked_for(here):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from random_rules import TARGET, WIDTHS, differences, random_case, run_lava
 
-from snncompile.learning.engine import PlasticDense
+from snncompile.learning.engine import BLOCK, Draws, PlasticDense
 from snncompile.learning.rule import Factor, Product, Rule, Trace
 
 
@@ -62,3 +62,9 @@ def test_nothing_is_learned_without_a_third_factor():
         synapse.step(np.array([1, 0]))
     assert synapse.w.tolist() == [[12, -6]]
     assert synapse.x[0, 0] > 16
+
+
+@pytest.mark.parametrize("below", [None, 128, 100])
+def test_random_numbers_that_are_passed_over_are_those_that_would_have_been_drawn(below):
+    one_by_one, places = Draws(7, below), [0, 3, BLOCK - 1, BLOCK, 5 * BLOCK + 17, 40 * BLOCK, 10**6 + 1]
+    assert [Draws(7, below).at(n) for n in places] == [one_by_one.at(n) for n in range(10**6 + 2) if n in places]
