@@ -15,7 +15,7 @@ from snncompile.cli.options import FILE, json_option
 @click.option(
     "--backend", type=click.Choice(["reference", "lava", "onnx"]), default="reference", show_default=True, help="What executes it."
 )
-@click.option("-o", "--output", type=FILE, metavar="OUT.npz", help="Write predictions, logits, and integer outputs over time with their scale.")
+@click.option("-o", "--output", type=FILE, metavar="OUT.npz", help="Write predictions, logits, integer outputs over time and their scale.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=1800.0, show_default=True, metavar="SECONDS", help="Limit of a Lava run.")
 @json_option
 @click.pass_obj
