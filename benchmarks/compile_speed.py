@@ -17,8 +17,9 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
@@ -45,23 +46,45 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-class Stages:
-    """Prints a line whenever a stage ends."""
+@dataclass(frozen=True)
+class Stage:
+    """Seconds of processor time and on the clock, and the most memory beyond the start's, in MiB."""
 
-    def __init__(self, network_bytes: int) -> None:
-        self.size, self.base = network_bytes / MEGA, resident()
+    name: str
+    processor: float
+    clock: float
+    memory: float
+
+
+class Stages:
+    """Prints a line whenever a stage ends, and keeps it."""
+
+    def __init__(self, network_bytes: int, to: TextIO = sys.stdout) -> None:
+        self.size, self.base, self.to = network_bytes / MEGA, resident(), to
         self.name = ""
-        self.total = [0.0, 0.0, 0.0]
+        self.rows: list[Stage] = []
         self.begin("")
 
     def begin(self, name: str) -> None:
         """The stage before ends, the one of this name begins."""
         if self.name:
-            cpu, wall, high = time.process_time() - self.cpu, time.perf_counter() - self.wall, peak() - self.base
-            self.total = [self.total[0] + cpu, self.total[1] + wall, max(self.total[2], high)]
-            print(f"{self.name:32} {cpu:8.1f} s {wall:8.1f} s {max(high, 0):8.0f} MiB {max(high, 0) / self.size:6.1f} x", flush=True)
+            high = max(peak() - self.base, 0)
+            self.rows.append(Stage(self.name, time.process_time() - self.cpu, time.perf_counter() - self.wall, high))
+            self.say(self.rows[-1])
         forget_peak()
         self.name, self.cpu, self.wall = name, time.process_time(), time.perf_counter()
+
+    def total(self) -> Stage:
+        """All stages so far."""
+        rows = self.rows
+        return Stage("the whole compile", sum(r.processor for r in rows), sum(r.clock for r in rows), max(r.memory for r in rows))
+
+    def say(self, row: Stage) -> None:
+        """One line."""
+        print(
+            f"{row.name:36} {row.processor:8.1f} s {row.clock:8.1f} s {row.memory:8.0f} MiB {row.memory / self.size:6.1f} x",
+            file=self.to, flush=True,
+        )  # fmt: skip
 
 
 def main(name: str = "OTTT NF-ResNet-34", size: int = 0) -> None:
@@ -76,12 +99,11 @@ def main(name: str = "OTTT NF-ResNet-34", size: int = 0) -> None:
     size_bytes = sum(p.numel() * p.element_size() for p in net.parameters())
     shape = "x".join(map(str, x.shape[2:]))
     print(f"{name}: {sum(p.numel() for p in net.parameters()):,} parameters, {size_bytes / MEGA:.0f} MiB, {shape}, T = {steps}")
-    print(f"{'':32} {'processor':>10} {'clock':>10} {'memory':>12}")
+    print(f"{'':36} {'processor':>10} {'clock':>10} {'memory':>12}")
     stages = Stages(size_bytes)
     snncompile.compile(net, input_shape=x.shape[2:], steps=steps, layout=network.layout, calibration=x, progress=stages.begin)
     stages.begin("")
-    cpu, wall, high = stages.total
-    print(f"{'the whole compile':32} {cpu:8.1f} s {wall:8.1f} s {high:8.0f} MiB {high / stages.size:6.1f} x")
+    stages.say(stages.total())
     stages = Stages(size_bytes)
     stages.begin(f"PyTorch, one sample, {steps} steps")
     with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Array, Graph, Op, Readout
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
+from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.ledger import Decision
 from snncompile.mapping.schedule import Schedule, schedule
 from snncompile.passes import PassRecord, check_population_form, run_passes
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 PROBES = 2
+MANY = 2**20
+"""Values of all populations over all steps with which one sample tells as much as PROBES do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +201,10 @@ def fold(graph: Graph, samples: Mapping[str, Array]) -> tuple[Graph, tuple[PassR
 def probes(graph: Graph, samples: Mapping[str, Array]) -> list[dict[str, Array]]:
     """What a capture is compared with PyTorch on, by input: the first samples, if there are any, and seeded random ones."""
     inputs = graph.of(Input)
-    given = {n.name: samples[n.name][:PROBES] for n in inputs if n.name in samples}
-    return [*([given] if len(given) == len(inputs) else []), {n.name: random_input(n, graph.steps, seed=k) for k, n in enumerate(inputs)}]
+    count = 1 if graph.steps * sum(prod(graph.shape(n.name)) for n in graph.of(*FLOAT_POPULATIONS)) > MANY else PROBES
+    given = {n.name: samples[n.name][:count] for n in inputs if n.name in samples}
+    drawn = {n.name: random_input(n, graph.steps, samples=count, seed=k) for k, n in enumerate(inputs)}
+    return [*([given] if len(given) == len(inputs) else []), drawn]
 
 
 def plain_shape(shape: InputShape) -> Any:

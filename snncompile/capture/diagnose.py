@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,9 +55,11 @@ def _outlives(place: str) -> CompileError:
 def refuse_memories(model: torch.nn.Module, driver: Driver, xs: Inputs) -> None:
     """Refuse what the network remembers of earlier runs: state outside its modules (SNN128), leftovers inside (SNN129)."""
     xs = tuple(x[:2] for x in xs) if driver.per_step else xs
+    twin = pristine(model)
+    held = {k: v.clone() for k, v in _tensors(twin).items()}
     try:
         before = _outside(model)
-        first = run(model, driver, xs)
+        first = run(model, driver, xs, twin)
         after = _outside(model)
         names = sorted(k for k, v in after.items() if len(before.get(k, ())) != len(v) or not _same(before[k], v))
         if names:
@@ -66,24 +68,17 @@ def refuse_memories(model: torch.nn.Module, driver: Driver, xs: Inputs) -> None:
                 raise _outlives(", ".join(names))
     except CompileError:
         raise
-    except Exception:  # the trace, or what follows, will say what is wrong
-        names = []
-    _refuse_leftovers(model, driver, xs)
-
-
-@torch.no_grad()
-def _refuse_leftovers(model: torch.nn.Module, driver: Driver, xs: Inputs) -> None:
-    """Raise SNN129 if the model still holds the state of an earlier run, and its outputs depend on it."""
-    twin = pristine(model)
-    before = {k: v.clone() for k, v in _tensors(twin).items()}
-    session, calls = Session(driver, twin), driver.calls(xs)[:2]
-    try:
-        for call in calls:
-            session(call)
     except Exception:  # leftovers of another batch size, or a mistake that the trace will locate
-        after = {}
+        left: dict[str, torch.Tensor] = {}
     else:
-        after = _tensors(twin)
+        left = _tensors(twin)
+    _refuse_leftovers(model, driver, driver.calls(xs)[:2], held, left)
+
+
+def _refuse_leftovers(
+    model: torch.nn.Module, driver: Driver, calls: list[Inputs], before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise SNN129 if the model still holds the state of an earlier run (``before`` and ``after`` a run), and its outputs depend on it."""
     old = [k for k, v in before.items() if not _uniform(v) and (k not in after or not _equal(after[k], v))]
     if not old:
         return

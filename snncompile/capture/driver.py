@@ -170,12 +170,12 @@ def labels_of(outputs: object) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def run(model: torch.nn.Module, driver: Driver, xs: Inputs) -> list[torch.Tensor]:
-    """Run a batch of samples from a fresh state.
+def run(model: torch.nn.Module, driver: Driver, xs: Inputs, twin: torch.nn.Module | None = None) -> list[torch.Tensor]:
+    """Run a batch of samples from a fresh state, on a copy of the model or the one that is given.
 
     ``xs``: by input, (T, B, *shape). Returns every output as (T, B, ...), as (1, B, ...) where the model reduces over time.
     """
-    session = Session(driver, pristine(model))
+    session = Session(driver, pristine(model) if twin is None else twin)
     if driver.per_step:
         outs = [torch.stack(ys) for ys in zip(*[session(frame) for frame in driver.frames(xs)], strict=True)]
         return [y.squeeze(1 + driver.time_axis) for y in outs] if driver.sliced else outs

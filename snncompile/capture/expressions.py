@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -113,8 +114,25 @@ class Expressions:
 
     def settle(self, names: Iterable[str]) -> None:
         """From now on treat these nodes as atoms: their population is known."""
-        self.settled.update(names)
-        self._memo.clear()
+        waiting = list(names)
+        self.settled.update(waiting)
+        stale = set(waiting)
+        while waiting:  # all that is expanded through these nodes; expansion ends at layers, which are atoms whatever is known
+            more = [reader for reader in self._readers.get(waiting.pop(), ()) if reader not in stale]
+            stale.update(more)
+            waiting += more
+        self._memo = {name: e for name, e in self._memo.items() if e is not None and name not in stale}
+
+    @cached_property
+    def _readers(self) -> dict[str, list[str]]:
+        """By node, the operations that are expanded through it, in this step or from the next."""
+        found: dict[str, list[str]] = {}
+        for name, raw in self.rolled.nodes.items():
+            if base(raw) in POINTWISE or base(raw) in BATCH_NORMS:
+                for leaf in walk((raw.args, tuple(raw.kwargs.values()))):
+                    if isinstance(leaf, (Ref, Prev)):
+                        found.setdefault(leaf.name, []).append(name)
+        return found
 
     def assume_silent(self, names: set[str]) -> None:
         """From now on these comparisons never hold (and only these); whoever assumes it must prove it."""

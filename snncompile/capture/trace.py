@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,15 @@ def innermost(frames: list[tuple[str, int, str]]) -> Location | None:
 
 def _short(file: str) -> str:
     """A path relative to the working folder where it lies inside; a library's path from its package on."""
+    return _relative(file, Path.cwd())
+
+
+@lru_cache(maxsize=4096)
+def _relative(file: str, folder: Path) -> str:
     path = Path(file)
     if "site-packages" in path.parts:
         return str(Path(*path.parts[path.parts.index("site-packages") + 1 :]))
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
+        return str(path.resolve().relative_to(folder))
     except ValueError:
         return path.name if OWN not in file else str(Path("snncompile") / path.relative_to(OWN))

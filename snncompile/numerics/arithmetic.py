@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 _FAR = 2.0**62
+_SOME = 4096
 
 
 def half_even(x: ArrayLike) -> Ints:
@@ -51,9 +52,12 @@ def few_levels(x: ArrayLike) -> tuple[int, int, int] | None:
 
     Binary weights take 1 bit, ternary ones 2.
     """
-    values = np.asarray(x, dtype=np.int64)
-    if not values.size:
+    given = np.asarray(x).reshape(-1)
+    if not given.size:
         return None
+    if len(given) > _SOME and few_levels(given[:_SOME]) is None:  # all of them take no fewer bits
+        return None
+    values = np.unique(given).astype(np.int64)
     low, high = int(values.min()), int(values.max())
     if high - low >= 2**62:
         return None

@@ -9,11 +9,12 @@ biases do (they are what the program is compared with: a bias is a rounded numbe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
-from snncompile.ir.graph import Array, Dialect, Graph
+from snncompile.ir.graph import Array, Dialect, Graph, Shape
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
@@ -24,23 +25,40 @@ DISTANCES = (*range(1, 17), 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384, 
 """Steps by which a bias is moved in turn: membrane LSBs, or the power of two on whose multiples exact dynamics keep their biases."""
 WIDE = {"membrane": (-(2**40), 2**40), "accumulator": (-(2**40), 2**40)}
 
+Population = TypeVar("Population", Neuron, IntNeuron)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Blank:
     """What a population hears and sends on a blank sample, ``(T, *shape)``.
 
-    arriving  the program's payloads at each synapse      sent  what the network's sends, in payloads (spikes, and values on a grid)
-    known     False where this is silence instead: nobody ran a blank sample, or a loop is not built yet
+    arriving  the program's payloads at each synapse; None for silence: nobody ran a blank sample, or a loop is not built yet
+    sent      what the network's sends, in payloads (spikes, and values on a grid)
     """
 
-    arriving: tuple[Array, ...]
-    sent: Array | None
-    known: bool = True
+    arriving: tuple[Array, ...] | None = None
+    sent: Array | None = None
 
 
 def farthest(guard_bits: int) -> int:
     """Membrane LSBs by which a bias may move: two steps of a weight, or the 32 that rounded leaks may need."""
     return max(32, 2 << guard_bits)
+
+
+def counts(n: Neuron) -> bool:
+    """Whether a population's payloads are whole numbers: spikes, or values on a grid."""
+    return n.spiking or bool(n.grid)
+
+
+def silence(real: Neuron, whole: IntNeuron, steps: int, rank: int) -> tuple[Array, Array]:
+    """Sums of accumulators in silence, and what the network's population sends then, ``(T, *shape)``; axes along which neurons are alike
+    have length 1."""
+    extents = [
+        values.shape[1:] if name in n.time_fields else values.shape
+        for n in (real, whole) for name, values in vars(n).items() if isinstance(values, np.ndarray)
+    ]  # fmt: skip
+    extent = np.broadcast_shapes(*extents, (1,) * rank)
+    return np.zeros((steps, *extent), dtype=np.int64), real_payloads(real, np.zeros((steps, *extent)))
 
 
 def settle(real: Neuron, whole: IntNeuron, total: Array, sent: Array, *, guard_bits: int, lattice: int | None = None) -> IntNeuron:
@@ -50,30 +68,57 @@ def settle(real: Neuron, whole: IntNeuron, total: Array, sent: Array, *, guard_b
     lattice      the dynamics are exact with biases on the multiples of 2**lattice
     """
     shape = total.shape[1:]
-
-    def wrong(tried: IntNeuron) -> tuple[Array, Array]:
-        """Where the integers differ from their own real numbers, and from the network."""
-        fired = whole_payloads(tried, total)
-        own = fired if lattice is not None else _real_spikes(real, tried, total)
-        return (fired != own).any(axis=0), (fired != sent).any(axis=0)
-
-    own, network = wrong(whole)
-    if not (own | network).any():
+    own, network = _wrong(real, whole, total, sent, exact=lattice is not None)
+    amiss = np.flatnonzero((own | network).reshape(shape[0], -1).any(axis=1))
+    if not len(amiss):
         return whole
     start = np.broadcast_to(whole.bias, (whole.bias.shape[0], *shape))
-    full, unit = start.copy(), 1 << (lattice or 0)
+    full = start.copy()
+    full[:, amiss] = _moved(
+        _channels(real, amiss, shape), _channels(replace(whole, bias=start), amiss, shape), total[:, amiss], sent[:, amiss],
+        guard_bits=guard_bits, lattice=lattice,
+    )  # fmt: skip
+    return whole if np.array_equal(full, start) else replace(whole, bias=full)
+
+
+def _wrong(real: Neuron, tried: IntNeuron, total: Array, sent: Array, *, exact: bool) -> tuple[Array, Array]:
+    """Where the integers differ from their own real numbers, and from the network."""
+    fired = whole_payloads(tried, total)
+    own = fired if exact else _real_spikes(real, tried, total)
+    return (fired != own).any(axis=0), (fired != sent).any(axis=0)
+
+
+def _channels(n: Population, chosen: Array, shape: Shape) -> Population:
+    """Some channels of a population."""
+
+    def some(name: str, values: Any) -> Any:
+        if not isinstance(values, np.ndarray):
+            return values
+        axis, first = values.ndim - len(shape), 1 if name in n.time_fields else 0
+        return values.take(chosen, axis=axis) if axis >= first and values.shape[axis] > 1 else values
+
+    kept: dict[str, Any] = {f.name: some(f.name, getattr(n, f.name)) for f in fields(n)}
+    return replace(n, **kept)
+
+
+def _moved(real: Neuron, whole: IntNeuron, total: Array, sent: Array, *, guard_bits: int, lattice: int | None) -> Array:
+    """The biases that fire like ``real``."""
+    start, unit = whole.bias, 1 << (lattice or 0)
+    full = start.copy()
+    own, network = _wrong(real, whole, total, sent, exact=lattice is not None)
     for distance in DISTANCES:
         if distance * unit > farthest(guard_bits):
             break
         for move in (distance * unit, -distance * unit):
             left = own | network
-            now_own, now_network = wrong(replace(whole, bias=start + np.where(left, move, 0)))
+            tried = replace(whole, bias=start + np.where(left, move, 0))
+            now_own, now_network = _wrong(real, tried, total, sent, exact=lattice is not None)
             better = left & ((own & ~now_own) | ((own == now_own) & network & ~now_network))
             full = np.where(better, start + move, full)
             own, network = np.where(better, now_own, own), np.where(better, now_network, network)
         if not (own | network).any():
             break
-    return whole if np.array_equal(full, start) else replace(whole, bias=full)
+    return full
 
 
 def whole_payloads(n: IntNeuron, total: Array) -> Array:
@@ -85,11 +130,11 @@ def whole_payloads(n: IntNeuron, total: Array) -> Array:
 
 def _real_spikes(real: Neuron, n: IntNeuron, total: Array) -> Array:
     """The same of the real numbers with the program's bias and input, ``(T, *shape)``."""
-    fields = {"bias": np.asarray(n.bias * n.v_scale)}
+    given = {"bias": np.asarray(n.bias * n.v_scale)}
     if n.gain is not None and n.gain_shift is not None and n.i_scale is not None:
-        fields["gain"] = np.asarray(n.gain * 2.0**-n.gain_shift * n.v_scale / n.i_scale)
+        given["gain"] = np.asarray(n.gain * 2.0**-n.gain_shift * n.v_scale / n.i_scale)
     scale = n.v_scale if n.i_scale is None else n.i_scale
-    return real_payloads(replace(real, **fields), total * scale)  # type: ignore[arg-type]
+    return real_payloads(replace(real, **given), total * scale)  # type: ignore[arg-type]
 
 
 def real_payloads(n: Neuron, current: Array) -> Array:
@@ -104,4 +149,4 @@ def in_payloads(n: Neuron, sent: Array) -> Array:
     return np.asarray(np.rint(sent / (n.grid or 1.0)), dtype=np.int64)
 
 
-__all__ = ["WIDE", "Blank", "farthest", "in_payloads", "real_payloads", "settle", "whole_payloads"]
+__all__ = ["WIDE", "Blank", "counts", "farthest", "in_payloads", "real_payloads", "settle", "silence", "whole_payloads"]

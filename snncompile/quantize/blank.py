@@ -14,7 +14,7 @@ from snncompile.ir.linear_ops import Input
 from snncompile.ir.neuron import Neuron
 from snncompile.ir.population import Port
 from snncompile.ir.reference import quantise_input, synapse
-from snncompile.quantize.background import WIDE, Blank, in_payloads, real_payloads, whole_payloads
+from snncompile.quantize.background import WIDE, Blank, counts, in_payloads, whole_payloads
 from snncompile.quantize.payload import Payload, initial_payload
 
 
@@ -29,7 +29,7 @@ class BlankRun:
     @classmethod
     def of(cls, graph: Graph, *, affordable: bool) -> BlankRun:
         """Run the network on zeros, or where a range has no zero on what is nearest to it; only if that is ``affordable``."""
-        counted = [n for n in graph.nodes if isinstance(n, Neuron) and _counts(n)] if affordable else []
+        counted = [n for n in graph.nodes if isinstance(n, Neuron) and counts(n)] if affordable else []
         if not counted:
             return cls(graph=graph, real={})
         seen = interpret(graph, {n.name: _nothing(n) for n in graph.nodes if isinstance(n, Input)}, record=[n.name for n in counted])
@@ -48,15 +48,9 @@ class BlankRun:
             sent = self.sent.get(p.source.name) if self.real else None
             here = None if sent is None else _arrive(sent, p, payloads[p.source.name], self.graph.shape(p.synapse.inputs[0]))
             if here is None:
-                return self._silence(neuron, found)
+                return Blank()
             arriving.append(here)
         return Blank(arriving=tuple(arriving), sent=self.real.get(neuron.name))
-
-    def _silence(self, neuron: Neuron, found: Sequence[Port]) -> Blank:
-        steps, shape = self.graph.steps, self.graph.shape
-        arriving = tuple(np.zeros((steps, *shape(p.synapse.inputs[0])), dtype=np.int64) for p in found)
-        sent = real_payloads(neuron, np.zeros((steps, *shape(neuron.name)))) if _counts(neuron) else None
-        return Blank(arriving=arriving, sent=sent, known=False)
 
     def end(self, n: IntNeuron, total: Array) -> None:
         """A population of the program that heard a blank sample, by the sums of its accumulators."""
@@ -65,12 +59,9 @@ class BlankRun:
 
 def summed(found: Sequence[Port], weights: Sequence[Array], exponents: Sequence[int], blank: Blank) -> Array:
     """The sum of a population's accumulators, ``(T, *shape)``."""
+    assert blank.arriving is not None
     parts = zip(found, weights, exponents, blank.arriving, strict=True)
     return np.asarray(sum(synapse(replace(p.synapse, weight=q), [x], WIDE) << e for p, q, e, x in parts))
-
-
-def _counts(n: Neuron) -> bool:
-    return n.spiking or bool(n.grid)
 
 
 def _nothing(n: Input) -> Array:

@@ -23,7 +23,6 @@ from functools import cached_property
 import numpy as np
 
 from snncompile.ir.graph import Array
-from snncompile.numerics import half_even
 
 REACH = 1.5
 """Steps by which a rounded weight may lie off the trained one."""
@@ -61,30 +60,34 @@ class Feedback:
 
     def size(self, rows: Array) -> Array:
         """(1) of every row."""
-        return np.asarray((np.einsum("rk,kj->rj", rows, self.moments) * rows).sum(axis=1))
+        heard = np.einsum("kr,kj->jr", np.ascontiguousarray(rows.T), self.moments)
+        return np.asarray((np.ascontiguousarray(heard.T) * rows).sum(axis=1))
 
     def rounded(self, w: Array, codes: int) -> Array:
         """Rows ``w`` (R, K), in steps, as integers within +-codes by (2); rows that lie on their grid already stay."""
-        nearest = np.clip(half_even(w), -codes, codes)
+        nearest = np.rint(w)
+        np.clip(nearest, -codes, codes, out=nearest)
         rows = np.abs(w - nearest).max(axis=1, initial=0.0) > ON_GRID
         if not self.heard or not rows.any():
-            return nearest
-        trained = w[np.ix_(rows, self.order)]
+            return nearest.astype(np.int64)
+        trained = np.ascontiguousarray(w[np.ix_(rows, self.order)].T)  # one weight of all rows after the other
         left, q, upper = trained.copy(), np.empty_like(trained), self.upper
         low, high = (np.clip(x, -codes, codes) for x in (np.ceil(trained - REACH), np.floor(trained + REACH)))
         for start in range(0, len(upper), _PANEL):
             stop = min(start + _PANEL, len(upper))
-            errors = np.empty((len(left), stop - start))
+            errors = np.empty((stop - start, left.shape[1]))
             for k in range(start, stop):
-                q[:, k] = np.clip(np.rint(left[:, k]), low[:, k], high[:, k])
-                errors[:, k - start] = trained[:, k] - q[:, k]
-                left[:, k + 1 : stop] += errors[:, k - start, None] * upper[k, k + 1 : stop]
-            left[:, stop:] += np.einsum("rk,kj->rj", errors, upper[start:stop, stop:])
-        back = np.empty_like(q)
-        back[:, self.order] = q
+                np.rint(left[k], out=q[k])
+                np.minimum(np.maximum(q[k], low[k], out=q[k]), high[k], out=q[k])
+                np.subtract(trained[k], q[k], out=errors[k - start])
+                left[k + 1 : stop] += upper[k, k + 1 : stop, None] * errors[k - start]
+            if stop < len(upper):
+                left[stop:] += np.einsum("kr,kj->jr", errors, upper[start:stop, stop:])
+        back = np.empty((left.shape[1], len(left)))
+        back[:, self.order] = q.T
         found = nearest.copy()
-        found[rows] = back.astype(np.int64)
-        return np.asarray(found)
+        found[rows] = back
+        return found.astype(np.int64)
 
 
 def _unit_upper(h: Array) -> Array:

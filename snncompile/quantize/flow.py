@@ -21,7 +21,7 @@ from snncompile.quantize.graded import Graded
 from snncompile.quantize.inputs import quantise_input_op
 from snncompile.quantize.lower import Job, Lowered, lower
 from snncompile.quantize.moments import NONE, WORK, Calibration, calibrate, sample_work
-from snncompile.quantize.options import Options, QuantResult
+from snncompile.quantize.options import Options, PopulationReport, QuantResult
 from snncompile.quantize.payload import SPIKE_LSB, Incoming, Payload, incoming, initial_payload, payload_of
 from snncompile.quantize.program import LoweredProgram, ProgramJob, lower_program, program_refusals, seen_ranges
 from snncompile.quantize.resolution import finest_lsb, reach
@@ -47,7 +47,7 @@ class _Work:
     notes: list[str] = field(default_factory=list)
     made: dict[str, Op] = field(default_factory=dict)
     payloads: dict[str, Payload] = field(default_factory=dict)
-    lowered: dict[str, Lowered | LoweredProgram] = field(default_factory=dict)
+    reports: dict[str, PopulationReport] = field(default_factory=dict)
     seen: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
 
@@ -93,7 +93,7 @@ def quantize(
             work.payloads[n.name] = _spikes(work, n)
     _lower_all(work, neurons)
     _delays(work)
-    return QuantResult(graph=_assemble(work), populations=tuple(work.lowered[n.name].report for n in neurons), notes=tuple(work.notes))
+    return QuantResult(graph=_assemble(work), populations=tuple(work.reports[n.name] for n in neurons), notes=tuple(work.notes))
 
 
 def _spikes(work: _Work, n: Neuron | NeuronProgram) -> Payload:
@@ -230,7 +230,7 @@ def _lower_one(work: _Work, n: Neuron | NeuronProgram) -> None:
     )  # fmt: skip
     low = lower(job)
     _keep(work, n, low, graded)
-    if job.blank.known:
+    if job.blank.arriving is not None:
         work.blank.end(low.neuron, summed(found, low.weights, low.neuron.exponents, job.blank))
 
 
@@ -258,7 +258,7 @@ def _keep(work: _Work, n: Neuron | NeuronProgram, low: Lowered | LoweredProgram,
     found, shape = ports(work.graph, n), work.graph.shape(n.name)
     if n.name in work.payloads and graded is not None and float(low.neuron.out_scale) != graded.lsb:
         raise InternalError(f"'{n.name}' changed its payload LSB after its readers were built")
-    work.lowered[n.name] = low
+    work.reports[n.name] = low.report
     work.notes += low.notes
     work.made[n.name] = low.neuron
     for p, q in zip(found, low.weights, strict=True):

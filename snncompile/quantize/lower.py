@@ -17,7 +17,7 @@ from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.numerics import Format, Interval, few_levels
 from snncompile.quantize.admit import decay_codes, has_gain
-from snncompile.quantize.background import Blank, settle
+from snncompile.quantize.background import Blank, counts, settle, silence
 from snncompile.quantize.blank import summed
 from snncompile.quantize.bounds import Bounds, population_bounds
 from snncompile.quantize.compensate import ON_GRID
@@ -26,7 +26,7 @@ from snncompile.quantize.graded import Graded, fixed_point, scale_output
 from snncompile.quantize.lattice import Factors, Lattices, guard_bits_needed, missing_bits
 from snncompile.quantize.options import Adapted, Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
-from snncompile.quantize.rounding import Hearing, nearest
+from snncompile.quantize.rounding import Hearing, nearest, square_error
 from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, coarsened, magnitudes
 from snncompile.target import Target
 
@@ -179,7 +179,7 @@ def _coarser(plan: _Plan) -> _Attempt | None:
     for coarse in range(1, plan.width + 8):
         candidate = replace(plan, measured=coarsened(plan.measured, coarse), coarse=coarse)
         base = _attempt(candidate, 0, 0)
-        if max(_weight_errors(plan.job, base), default=0.0) > COARSEST:
+        if _relative(_weight_errors(plan.job, base)) > COARSEST:
             return None
         if base.fits:
             return _largest(candidate, _room(plan.job, base), 0) or base
@@ -264,13 +264,18 @@ def _output(job: Job) -> tuple[float, Format] | None:
     return g.lsb, job.target.multiplier
 
 
-def _weight_errors(job: Job, a: _Attempt) -> list[float]:
-    """Per port, the root mean square of the weights' rounding relative to that of the weights."""
+def _weight_errors(job: Job, a: _Attempt) -> list[tuple[float, float]]:
+    """Per port, the sum of squares of the weights' rounding, and that of the weights."""
     found = []
     for p, q, delta in zip(job.ports, a.weights, a.scales.deltas, strict=True):
-        unit = (a.scales.sigma * 2.0**delta).reshape((-1,) + (1,) * (q.ndim - 1))
-        found.append(float(np.linalg.norm(q * unit - p.weight) / (np.linalg.norm(p.weight) or 1.0)))
+        error, power = square_error(p, q, a.scales.sigma * 2.0**delta)
+        found.append((error, power))
     return found
+
+
+def _relative(errors: list[tuple[float, float]]) -> float:
+    """The largest root mean square of a port's rounding, relative to that of its weights."""
+    return max((float(np.sqrt(error / (power or 1.0))) for error, power in errors), default=0.0)
 
 
 def _inexact_factors(job: Job, codes: Mapping[str, Array | None]) -> str:
@@ -348,7 +353,7 @@ def _ceiling(job: Job, a: _Attempt) -> str:
 
 def _followed(a: _Attempt) -> _Attempt:
     """The attempt with weights rounded by what is heard: as many guard bits as its bounds leave, and exact if it was exact."""
-    if all(heard is None for heard in a.plan.job.heard) or max(_weight_errors(a.plan.job, a), default=0.0) < ON_GRID:
+    if all(heard is None for heard in a.plan.job.heard) or _relative(_weight_errors(a.plan.job, a)) < ON_GRID:
         return a
     measured = _tuned(a)
     for f in range(a.f, (a.lattice if not a.inexact else 0) - 1, -1):
@@ -383,12 +388,13 @@ def _tuned(a: _Attempt) -> Magnitudes:
 def _settled(a: _Attempt) -> _Attempt:
     """The attempt with biases that fire like the network where there is nothing to see."""
     job = a.plan.job
-    if job.blank.sent is None:
+    if not counts(job.neuron):
         return a
-    total = summed([p.port for p in job.ports], a.weights, a.neuron.exponents, job.blank)
-    n = settle(
-        job.neuron, a.neuron, total, job.blank.sent, guard_bits=a.scales.guard_bits, lattice=None if a.inexact else a.lattice
-    )  # fmt: skip
+    if job.blank.arriving is None or job.blank.sent is None:
+        total, sent = silence(job.neuron, a.neuron, job.steps, len(job.shape))
+    else:
+        total, sent = summed([p.port for p in job.ports], a.weights, a.neuron.exponents, job.blank), job.blank.sent
+    n = settle(job.neuron, a.neuron, total, sent, guard_bits=a.scales.guard_bits, lattice=None if a.inexact else a.lattice)
     bounds = population_bounds(n, a.accumulators, job.steps)
     fits = bounds.fits(job.target.accumulator, job.target.membrane) and constants_fit(n, job.target)
     return replace(a, neuron=n, bounds=bounds) if fits else a
@@ -399,16 +405,13 @@ def _finish(plain: _Attempt) -> Lowered:
     job = plain.plan.job
     a = _settled(_followed(plain))
     n, s = a.neuron, a.scales
-    worst = max(_weight_errors(job, a), default=0.0)
+    errors = _weight_errors(job, a)
+    worst = _relative(errors)
     what = (
         f"'{n.name}': weights on a grid coarser by 2**{a.plan.coarse} than {a.plan.width} bits allow, because their sums could overflow"
         f" (rounding {worst:.2%} where it is worst)"
     )
-    error = power = 0.0
-    for p, q, delta in zip(job.ports, a.weights, s.deltas, strict=True):
-        unit = (s.sigma * 2.0**delta).reshape((-1,) + (1,) * (q.ndim - 1))
-        error += float(((q * unit - p.weight) ** 2).sum())
-        power += float((p.weight**2).sum())
+    error, power = (sum(parts) for parts in zip(*errors, strict=True))
     theta = channel_theta(job.neuron, job.shape)
     ratio = theta / s.sigma if n.fire == "step" or np.any(theta) else None
     report = PopulationReport(

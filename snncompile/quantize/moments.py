@@ -12,7 +12,7 @@ Averages are rounded to integers before they are multiplied, so that all sums ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -38,6 +38,7 @@ WORK = 1e10
 """Synaptic operations that looking at samples may take, at most."""
 _LEVELS = 2**12
 _MEMORY = 2**26
+_TOGETHER = 2**21
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,11 +162,11 @@ class _Run:
             memory = 1.0 if _is_output(self.graph, n) else 0.0 if n.reset is Reset.STATELESS else float(np.mean(np.abs(n.leak)))
             values = _averages(seen[p.source.name][:samples], min(memory, 1.0), self.graph.steps)
             flat = values.reshape(-1, *values.shape[2:])
-            vectors = _vectors(flat, p, self.graph.shape(p.synapse.inputs[0]), rows)
             if p.synapse.name not in sums:
                 peak = float(np.abs(values).max(initial=0.0))
                 sums[p.synapse.name] = _Sums(scale=2.0 ** np.ceil(np.log2(peak or 1.0)) / _LEVELS, columns=self.columns)
-            sums[p.synapse.name].add(vectors)
+            for vectors in _vectors(flat, p, self.graph.shape(p.synapse.inputs[0]), rows):
+                sums[p.synapse.name].add(vectors)
 
 
 def _is_output(graph: Graph, n: Neuron) -> bool:
@@ -184,20 +185,27 @@ def _averages(values: Array, leak: float, steps: int) -> Array:
     return out
 
 
-def _vectors(values: Array, p: Port, shape: Shape, rows: int) -> Array:
-    """At most ``rows`` input vectors ``(groups, rows, K)`` of values ``(N, *source shape)``."""
+def _vectors(values: Array, p: Port, shape: Shape, rows: int) -> Iterator[Array]:
+    """At most ``rows`` input vectors of values ``(N, *source shape)``, some at a time: ``(groups, some, K)``."""
     if p.gather is not None:
         flat = values.reshape(len(values), -1)
         values = np.where(p.gather.index < 0, 0.0, flat[:, np.maximum(p.gather.index, 0)])
     if isinstance(p.synapse, Linear):
-        inputs: Array = values.reshape(len(values), -1)[_spread(len(values), rows)]
-        return inputs[None]
+        inputs = values.reshape(len(values), -1)
+        for some in _together(_spread(len(values), rows), inputs.shape[1]):
+            yield inputs[some][None]
+        return
     op = p.synapse
     assert isinstance(op, Conv2d)
     windows = patches(values.reshape(len(values), *shape), op)
-    chosen = np.unravel_index(_spread(prod(windows.shape[:3]), rows), windows.shape[:3])
-    vectors: Array = windows[chosen].reshape(len(chosen[0]), op.groups, -1)
-    return np.asarray(np.ascontiguousarray(vectors.swapaxes(0, 1)))
+    for some in _together(_spread(prod(windows.shape[:3]), rows), prod(windows.shape[3:])):
+        vectors = windows[np.unravel_index(some, windows.shape[:3])].reshape(len(some), op.groups, -1)
+        yield np.ascontiguousarray(vectors.swapaxes(0, 1))
+
+
+def _together(chosen: Array, columns: int) -> list[Array]:
+    """Parts of the chosen vectors that are looked at together."""
+    return np.array_split(chosen, max(1, -(-len(chosen) * columns // _TOGETHER)))
 
 
 def _spread(total: int, count: int) -> Array:

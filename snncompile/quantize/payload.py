@@ -15,6 +15,7 @@ from snncompile.ir.linear_ops import Conv2d, Diagonal, Linear
 from snncompile.ir.population import Port
 from snncompile.ir.program import IntProgram
 from snncompile.numerics import Interval
+from snncompile.quantize.blockwise import flat, per_row
 
 Synapse = Conv2d | Linear | Diagonal
 
@@ -64,7 +65,8 @@ class Incoming:
     @property
     def channel_peak(self) -> Array:
         """The largest magnitude per output channel."""
-        return np.asarray(np.abs(self.weight.reshape(len(self.weight), -1)).max(axis=1, initial=0.0))
+        rows = flat(self.weight)
+        return np.asarray(np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0)))
 
 
 def incoming(graph: Graph, port: Port, payload: Payload, channels: int) -> Incoming:
@@ -73,16 +75,21 @@ def incoming(graph: Graph, port: Port, payload: Payload, channels: int) -> Incom
     lsb, zero = _at_synapse(graph, port, payload)
     if isinstance(synapse, Conv2d):
         lsb = _per_input_channel(lsb, synapse, graph.shape(synapse.inputs[0])) if lsb.size > 1 else lsb
-        weight = synapse.weight * lsb
+        weight = _times(synapse.weight, lsb)
     elif isinstance(synapse, Linear):
         lsb = lsb.reshape(1, -1) if lsb.size > 1 else lsb
-        weight = synapse.weight * lsb
+        weight = _times(synapse.weight, lsb)
     else:
         weight = np.asarray(synapse.weight, dtype=np.float64) * lsb
         ndim = len(graph.shape(synapse.name))
         weight = weight.reshape((1,) * (ndim - weight.ndim) + weight.shape)
         weight = np.broadcast_to(weight, (channels, *weight.shape[1:]))
     return Incoming(port=port, payload=payload, weight=np.asarray(weight, dtype=np.float64), lsb=np.asarray(lsb), zero=zero)
+
+
+def _times(weight: Array, lsb: Array) -> Array:
+    """Weights in units of the payload; those themselves where it counts spikes."""
+    return weight if lsb.size == 1 and float(lsb.reshape(-1)[0]) == 1.0 else weight * lsb
 
 
 def _at_synapse(graph: Graph, port: Port, payload: Payload) -> tuple[Array, Array | None]:
@@ -125,13 +132,14 @@ def offset_map(synapse: Synapse, q: Array, zero: Array) -> Array:
 
 def accumulator_bound(synapse: Synapse, q: Array, payload: Payload, ndim: int) -> Interval:
     """What a synapse's sums can be, per output channel; partial sums lie within, because every term's interval holds 0."""
-    positive, negative = np.maximum(q, 0), np.minimum(q, 0)
     if isinstance(synapse, Diagonal):
+        q = q.astype(np.int64)
+        positive, negative = np.maximum(q, 0), np.minimum(q, 0)
         high = positive * payload.high + negative * payload.low
         low = positive * payload.low + negative * payload.high
         return Interval.of(low, high)
-    pos = positive.reshape(len(q), -1).sum(axis=1)
-    neg = negative.reshape(len(q), -1).sum(axis=1)
+    pos = per_row(lambda rows: np.maximum(rows, 0).sum(axis=1, dtype=np.int64), flat(q))
+    neg = flat(q).sum(axis=1, dtype=np.int64) - pos
     shape = (len(q),) + (1,) * (ndim - 1)
     return Interval.of((pos * payload.low + neg * payload.high).reshape(shape), (pos * payload.high + neg * payload.low).reshape(shape))
 

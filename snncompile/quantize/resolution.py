@@ -19,6 +19,7 @@ from snncompile.ir.linear_ops import Diagonal
 from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import Port, ports
 from snncompile.ir.program import NeuronProgram
+from snncompile.quantize.blockwise import flat, per_row
 from snncompile.quantize.scales import grid_of
 from snncompile.target import Target
 
@@ -78,25 +79,25 @@ def memory(n: Neuron | NeuronProgram, steps: int) -> float:
     return float(sum(leak**t for t in range(steps)))
 
 
-def _rows(p: Port, channels: int) -> Array:
-    """Weight magnitudes, one row a channel."""
-    weight = np.abs(np.asarray(p.synapse.weight, dtype=np.float64))
-    if isinstance(p.synapse, Diagonal):
-        whole = weight if weight.ndim and weight.shape[0] == channels else np.broadcast_to(weight.max(initial=0.0), (channels,))
-        return np.asarray(whole.reshape(channels, -1).max(axis=1, keepdims=True))
-    return weight.reshape(channels, -1)
+def _one(weight: Array, channels: int) -> Array:
+    """The largest magnitude per channel of a synapse of one weight a neuron."""
+    weight = np.abs(np.asarray(weight, dtype=np.float64))
+    whole = weight if weight.ndim and weight.shape[0] == channels else np.broadcast_to(weight.max(initial=0.0), (channels,))
+    return np.asarray(whole.reshape(channels, -1).max(axis=1))
 
 
 def _load(p: Port, channels: int) -> Array:
-    return np.asarray(_rows(p, channels).sum(axis=1))
+    """The sum of the weights' magnitudes per channel."""
+    weight = p.synapse.weight
+    return _one(weight, channels) if isinstance(p.synapse, Diagonal) else per_row(lambda rows: np.abs(rows).sum(axis=1), flat(weight))
 
 
 def _step(p: Port, channels: int, codes: int, *, alone: bool) -> Array:
-    rows = _rows(p, channels)
     if isinstance(p.synapse, Diagonal):
-        return np.asarray(rows[:, 0])
-    grid = grid_of(rows, codes) if alone else np.zeros(channels)
-    return np.where(grid > 0, grid, rows.max(axis=1) / codes)
+        return _one(p.synapse.weight, channels)
+    rows = flat(p.synapse.weight)
+    grid = per_row(lambda part: grid_of(np.abs(part), codes), rows) if alone else np.zeros(channels)
+    return np.where(grid > 0, grid, per_row(lambda part: np.abs(part).max(axis=1), rows) / codes)
 
 
 __all__ = ["finest_lsb", "memory", "reach"]

@@ -23,6 +23,7 @@ import numpy as np
 from snncompile.ir.graph import Array
 from snncompile.ir.linear_ops import Diagonal
 from snncompile.numerics import Format
+from snncompile.quantize.blockwise import blocks, flat, per_row
 from snncompile.quantize.graded import fixed_point
 from snncompile.quantize.payload import Incoming
 
@@ -86,20 +87,30 @@ def magnitudes(ports: list[Incoming], codes: int) -> Magnitudes:
     peaks = tuple(p.channel_peak for p in ports)
     middles = [float(np.median(a[a > 0])) if np.any(a > 0) else 0.0 for a in peaks]
     deltas = _relative(middles)
-    flat = [np.abs(p.weight.reshape(len(p.weight), -1)) for p in ports]
-    grid = grid_of(np.concatenate([rows * 2.0**-d for rows, d in zip(flat, deltas, strict=True)], axis=1), codes)
+    rows = [flat(p.weight) for p in ports]
+    grid = _common_grid(rows, deltas, codes)
     stream = _stream(ports, grid)
     lead = None
     if stream is None and len(ports) > 1 and not np.any(grid):
         largest = max(range(len(ports)), key=lambda k: ports[k].weight.size)
-        own = grid_of(flat[largest], codes)
+        own = per_row(lambda part: grid_of(np.abs(part), codes), rows[largest])
         if np.all((own > 0) | (peaks[largest] == 0)) and np.any(own):
             middles[largest] = float(np.median(own[own > 0])) * codes
             deltas = _relative(middles)
             lead = (largest, np.where(own > 0, own, np.median(own[own > 0])))
     peak = np.max([a * 2.0**-d for a, d in zip(peaks, deltas, strict=True)], axis=0)
-    load = sum(rows.sum(axis=1) * max(-p.payload.low, p.payload.high) for rows, p in zip(flat, ports, strict=True))
+    loads = (per_row(lambda part: np.abs(part).sum(axis=1), one) for one in rows)
+    load = sum(sums * max(-p.payload.low, p.payload.high) for sums, p in zip(loads, ports, strict=True))
     return Magnitudes(deltas=deltas, peak=peak, grid=grid, peaks=peaks, lead=lead, stream=stream, load=np.asarray(load))
+
+
+def _common_grid(ports: list[Array], deltas: tuple[int, ...], codes: int) -> Array:
+    """Per channel the grid of all ports' weights, in units of the ports' relative grids; see ``grid_of``."""
+    found = [
+        grid_of(np.concatenate([np.abs(rows[part]) * 2.0**-d for rows, d in zip(ports, deltas, strict=True)], axis=1), codes)
+        for part in blocks(max(ports, key=lambda rows: rows.shape[1]))
+    ]
+    return np.concatenate(found)
 
 
 def coarsened(m: Magnitudes, bits: int) -> Magnitudes:
