@@ -14,6 +14,7 @@ passes 7.6; memory up to 13.7 times the network's 83 MiB.
 
 from __future__ import annotations
 
+import copy
 import resource
 import sys
 import time
@@ -95,7 +96,7 @@ def main(name: str = "OTTT NF-ResNet-34", size: int = 0) -> None:
     whole = first[None].expand(steps, *first.shape)
     arguments = (first,) if network.layout == "step" else (whole,)
     with torch.no_grad():
-        net(*arguments, **call)  # torch allocates what it will need again
+        copy.deepcopy(net)(*arguments, **call)  # torch allocates what it will need again
     size_bytes = sum(p.numel() * p.element_size() for p in net.parameters())
     shape = "x".join(map(str, x.shape[2:]))
     print(f"{name}: {sum(p.numel() for p in net.parameters()):,} parameters, {size_bytes / MEGA:.0f} MiB, {shape}, T = {steps}")

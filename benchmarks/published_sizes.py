@@ -11,6 +11,7 @@ the table alone.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -99,10 +100,14 @@ def measure(name: str, size: int) -> dict[str, Any]:
     network = _networks()[name]
     network = replace(network, size=size) if size else network
     net, x = network.build(small=False), network.samples(2, small=False)
+    count = sum(p.numel() for p in net.parameters())
+    assert network.parameters in (None, count), f"{name} has {count:,} parameters, published are {network.parameters:,}"
     first, per_step = torch.as_tensor(x[0, 0], dtype=torch.float32)[None], network.layout == "step"
     call = {"init": True} if network.factory in ("nf_resnet", "ottt_vgg") else {}
     with torch.no_grad():
-        net(first if per_step else first[None].expand(network.steps, *first.shape), **call)  # torch allocates what it will need again
+        copy.deepcopy(net)(
+            first if per_step else first[None].expand(network.steps, *first.shape), **call
+        )  # torch allocates what it will need again
     size_bytes = sum(p.numel() * p.element_size() for p in net.parameters())
     stages = Stages(size_bytes, to=sys.stderr)
     compiled = snncompile.compile(
@@ -123,7 +128,7 @@ def measure(name: str, size: int) -> dict[str, Any]:
     populations = found.dynamics.populations.values()
     rows = {STAGES.get(row.name, row.name): row for row in stages.rows}
     return {
-        "parameters": sum(p.numel() for p in net.parameters()), "shape": list(x.shape[2:]), "steps": network.steps,
+        "parameters": count, "shape": list(x.shape[2:]), "steps": network.steps,
         "seconds": {key: round(row.processor, 1) for key, row in rows.items()},
         "clock": {key: round(row.clock, 1) for key, row in rows.items()},
         "memory": {key: round(row.memory) for key, row in rows.items()}, "megabytes": round(size_bytes / 2**20, 1),

@@ -73,7 +73,8 @@ NETWORKS = {
     "OTTT VGG-11-WS": Network(
         "ottt_vgg", 9_228_362, 32, 6, PIXELS, {"config": [4, "A", 8, 8], "input_size": [16, 16]}),
     "OTTT VGG-11-WS with feedback": Network(
-        "ottt_vgg", 9_569_508, 32, 6, {**PIXELS, "feedback": True}, {"config": [4, "A", 8, 8], "input_size": [16, 16]}),
+        "ottt_vgg", 9_569_508, 32, 6, {**PIXELS, "feedback": True, "num_classes": 100},
+        {"config": [4, "A", 8, 8], "input_size": [16, 16], "num_classes": 10}),
     "OTTT NF-ResNet-34": Network("nf_resnet", 21_797_688, 224, 4, PIXELS, {**R18, "num_classes": 10}, 32),
     "SLTT ResNet-18": Network("sltt_resnet", 11_176_906, 32, 6, PIXELS, R18),
     "OSR VGG-11": Network("osr_vgg", 9_231_114, 32, 4, PIXELS, {"config": [4, "A", 8], "input_size": [16, 16]}),
