@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from snncompile.online.glif import SHARED, GatedLIF, TdBatchNorm
-from snncompile.online.multistep import OverTime
+from snncompile.online.multistep import OverTime, SequenceNetwork
 from snncompile.online.registry import register_network
 from snncompile.online.resnet import BlockPlan, block_plans, initialise_convolutions
 from snncompile.online.stack import check_classes
@@ -37,10 +37,11 @@ class GLIFMSBlock(nn.Module):
         return y
 
 
-class GLIFMSResNet(nn.Module):
+class GLIFMSResNet(SequenceNetwork):
     """Stem 7x7, maximum pooling of the current, blocks, a last neuron, global average, linear.
 
     Calling and shapes as ``TETVGG``
+    Source   as ``GatedLIF``
     """
 
     def __init__(

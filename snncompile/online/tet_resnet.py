@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from snncompile.errors import fail
-from snncompile.online.multistep import LoopedNeuron, OverTime
+from snncompile.online.multistep import LoopedNeuron, OverTime, SequenceNetwork
 from snncompile.online.registry import register_network
 from snncompile.online.resnet import BlockPlan, block_plans, initialise_convolutions
 from snncompile.online.stack import check_classes
@@ -36,10 +36,11 @@ class TETBlock(nn.Module):
         return y
 
 
-class TETResNet(nn.Module):
+class TETResNet(SequenceNetwork):
     """Stem - bn - LIF, blocks, global average, one linear map or two with a neuron between them.
 
     Calling and shapes as ``TETVGG``
+    Source   TET (Deng et al., ICLR 2022), ResNet-19; ASGL (Wang et al., ICML 2023), ResNet-18
     """
 
     def __init__(

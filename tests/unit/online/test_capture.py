@@ -7,6 +7,7 @@ import torch
 
 from snncompile.capture.capture import capture
 from snncompile.online import build_network, calibrate_thresholds, list_networks
+from snncompile.online.rule import advance, summed_logits
 
 PLAIN = {"in_channels": 1, "num_classes": 3}
 VGG = PLAIN | {"config": [3, "A", 4], "input_size": [8, 8], "classifier": "flatten"}
@@ -43,6 +44,23 @@ def test_a_network_is_captured(name, arguments, layout):
         calibrate_thresholds(net, [torch.randn(8, 1, size, size)], 3)
     captured = capture(net.eval(), input_shape=(1, size, size), steps=3, layout=layout, name=name)
     assert any(type(node).__name__ == "Neuron" for node in captured.graph.nodes)
+
+
+@pytest.mark.parametrize(("name", "arguments", "layout"), CASES, ids=[name for name, _, _ in CASES])
+def test_the_readout_calls_a_network_by_its_own_convention(name, arguments, layout):
+    net = build_network(name, **arguments)
+    size = 16 if "input_size" not in arguments else 8
+    frames = [torch.randn(2, 1, size, size) for _ in range(3)]
+    if "steps" in arguments and name.startswith("osr"):
+        calibrate_thresholds(net, [torch.randn(8, 1, size, size)], 3)
+    net.eval()
+    if layout == "TB":
+        with torch.no_grad():
+            want = net(torch.stack(frames)).sum(0)
+    else:
+        want = sum(advance(net, frame, t == 0) for t, frame in enumerate(frames)).detach()
+    assert want.shape == (2, 3)
+    torch.testing.assert_close(summed_logits(net, frames), want)
 
 
 def test_every_network_of_the_kit_is_among_the_cases():
