@@ -37,7 +37,8 @@ class TrainConfig:
 
     ``learning_steps`` is K, the number of randomly drawn time steps that learn in each batch, of the methods that draw them;
     ``settled`` is the fraction of the training, at its end, that learns with SECA's gates already fixed;
-    ``teacher_epochs`` how long LTL's teacher learns before its student; the last quarter of the student's steps learns.
+    ``teacher_epochs`` how long LTL's teacher learns before its student; the last quarter of the student's steps learns;
+    ``shortcut_end`` is where the weight of Shortcut's heads ends: it goes from 1 to that, linearly with the batches (1: it stays).
 
     Errors   SNN730 a value out of range
     """
@@ -54,6 +55,7 @@ class TrainConfig:
     mse: float = 0.05
     shift: int = 0
     settled: float = 0.0
+    shortcut_end: float = 1.0
     seed: int = 0
     device: str = "cpu"
 
@@ -70,6 +72,8 @@ class TrainConfig:
             notes.append("needed: lr > 0, weight_decay >= 0, 0 <= mse <= 1, shift >= 0")
         if not 0 <= self.settled < 1:
             notes.append(f"settled must be at least 0 and below 1, is {self.settled:g}")
+        if not 0 <= self.shortcut_end <= 1:
+            notes.append(f"shortcut_end must be 0 to 1, is {self.shortcut_end:g}")
         if notes:
             raise fail("SNN730", "this training configuration cannot run", notes=notes)
 
@@ -91,6 +95,7 @@ class Trainer:
     high: int = 255
     teacher: LTLTeacher | None = field(default=None, init=False)
     hold_at: int = field(default=-1, init=False)
+    done: float = field(default=0.0, init=False)  # of the training: 0 at the first batch, 1 at the last
 
     def fit(self, train: Images, test: Images) -> Checkpoint:
         """Run all epochs and return the last checkpoint, with its measured test accuracy in ``training["test_accuracy"]``."""
@@ -147,6 +152,7 @@ class Trainer:
         for x, y in self._batches(train, order, f"epoch {epoch}/{self.config.epochs}"):
             if schedule.last_epoch == self.hold_at:
                 self._hold(net, train)
+            self.done = schedule.last_epoch / max(1, self.config.epochs * math.ceil(len(train[0]) / self.config.batch_size) - 1)
             logits, loss = self.learn(net, x, y, optimiser, order)
             schedule.step()
             loss_sum += loss * len(y)
@@ -172,7 +178,8 @@ class Trainer:
         frames = time_steps(x, cfg.steps)
         if rule.kind == "through_time":
             sequence = torch.stack(list(frames))
-            return through_time(net, sequence, y, optimiser, lamb=cfg.mse, each_step=rule.each_step)
+            shortcut = 1 + (cfg.shortcut_end - 1) * self.done
+            return through_time(net, sequence, y, optimiser, lamb=cfg.mse, shortcut=shortcut, each_step=rule.each_step)
         if self.teacher is not None and isinstance(net, LTLStudent):
             warm = cfg.steps - max(1, cfg.steps // 4)
             scores = ltl_batch(net, self.teacher, x, y, optimiser, steps=cfg.steps, warm=warm)

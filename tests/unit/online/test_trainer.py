@@ -83,6 +83,22 @@ def test_every_method_learns_to_tell_bars(tmp_path, method, arch, arch_args):
     assert evaluate(loaded.build(), test, loaded.steps) == loaded.training["test_accuracy"]
 
 
+def test_the_weight_of_shortcuts_heads_falls_from_one_to_its_end(tmp_path, monkeypatch):
+    used, train = [], trainer_module.through_time
+
+    def spied(*args, shortcut, **options):
+        used.append(shortcut)
+        return train(*args, shortcut=shortcut, **options)
+
+    monkeypatch.setattr(trainer_module, "through_time", spied)
+    for end in (0.0, 1.0):
+        config = replace(CONFIG, method="TET", epochs=2, shortcut_end=end)
+        made = Trainer(arch="tet_vgg", arch_args=VGG | {"shortcuts": [0]}, config=config, out=tmp_path / "model.pt")
+        made.fit(bars(24, 0), bars(4, 1))
+    assert used[:6] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0])
+    assert used[6:] == [1] * 6
+
+
 def moving_bars(count, seed):  # class 0 runs down, class 1 up: no single step tells them apart
     y = torch.randint(0, 2, (count,), generator=torch.Generator().manual_seed(seed))
     x = torch.zeros(count, 4, 1, 6, 6, dtype=torch.uint8)
@@ -164,6 +180,7 @@ def test_an_interrupted_run_keeps_the_weights_of_that_moment(tmp_path, monkeypat
         ({"optimiser": "lion"}, "adam or sgd, is 'lion'"),
         ({"lr": 0.0}, "lr > 0"),
         ({"mse": 1.5}, "0 <= mse <= 1"),
+        ({"shortcut_end": -0.1}, "shortcut_end must be 0 to 1"),
     ],
 )
 def test_a_configuration_that_cannot_run_is_refused_with_every_reason(changes, message):
