@@ -86,7 +86,18 @@ def _oriented(th: Threshold, following: Expr, state: str) -> tuple[Threshold, Ex
 
 
 def with_state(th: Threshold, state: str, rolled: Rolled, ex: Expressions, adaptation: adapt.Adaptation | None = None) -> Population:
-    """The population of one threshold and one membrane; raises NotNormal."""
+    """The population of one threshold and one membrane; raises NotNormal.
+
+        u[t] = leak[t] z + sum gain I + bias + s[t-1] (beta' z + c'),   z = u[t-1]             as the code has it (a late reset)
+        u[t] = leak[t] v[t-1] + sum gain I + bias,   v[t] = (1 + beta) u[t] + c  where s[t] = 1, else u[t]        as it is kept
+        beta = beta'[t+1] / leak[t+1],   c = c'[t+1] / leak[t+1]
+
+    beta = 0 is a subtraction of -c, beta = -1 a reset to the value c, anything between GLIF's gated reset, of which 1 + beta stays.
+
+    Source   algebra; late resets are those of GLIF (Yao et al., NeurIPS 2022), LTL (Yang et al., NeurIPS 2022) and snnTorch's Leaky
+    Shapes   fields (1 | T, ...), broadcastable to the neurons
+    Refusals a membrane that is compared and another that is kept; a late reset that also drops an input, or behind a leak of 0
+    """
     following, v_min, floor = above_floor(next_of(ex, state), ex)
     follows, c_raw = False, np.zeros(1)
     if adaptation is not None:

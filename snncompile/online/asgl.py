@@ -20,6 +20,7 @@ class AdaptiveSpike(nn.Module):
 
     Source   Wang et al., "Adaptive Smoothing Gradient Learning for Spiking Neural Networks" (ICML 2023), rectangular variant
     Shapes   x, s any, equal
+    Ranges   0 <= p <= 1 (0: always hard); width > 0
     Errors   SNN703 p outside [0, 1] or a width that is not positive
     """
 
@@ -46,6 +47,7 @@ class ASGLNeuron(LoopedNeuron):
     The stored d is learned, one per layer, sigmoid(d) = 1/2 at first
     (and for ever without ``learn_decay``). The threshold is a constant (1/2 for DVS, 1 for CIFAR).
     Source   as ``AdaptiveSpike``
+    Shapes   I, y [T,B,C,H,W]; u, s, v of one step; v[-1] = 0; d a scalar
     """
 
     decay: Tensor

@@ -32,6 +32,9 @@ class StraightThrough(torch.autograd.Function):
 class QuantisedConv2d(nn.Module):
     """Convolution without bias whose weight is a function of a latent weight; ``float`` uses the latent weight itself.
 
+        y = w(W) * x,     dL/dW = dL/dw 1[|W| <= 1]      (4), in training; w moves with W, and W may leave [-1, 1]
+
+    Source   EM-PF (arXiv 2410.07547), eq. (4)
     Shapes   x [B,in,H,W]; weight [out,in,k,k], latent; y [B,out,H',W']
     """
 
@@ -66,6 +69,7 @@ class BinaryConv2d(QuantisedConv2d):
     """w = mean|W| * sign(W), the mean over one output channel; sign(0) = 0.
 
     Source   EM-PF (arXiv 2410.07547), BConv, as AdamBNN's (Liu et al., ICML 2021)
+    Shapes   W, w [out,in,k,k]; as ``QuantisedConv2d``
     """
 
     BITS = 1
@@ -81,6 +85,7 @@ class TernaryConv2d(QuantisedConv2d):
 
     Both means are over the whole layer.
     Source   EM-PF (arXiv 2410.07547), ternary variant, after ternary weight networks (Li et al., 2016)
+    Shapes   W, w [out,in,k,k]; as ``QuantisedConv2d``
     """
 
     BITS = 2

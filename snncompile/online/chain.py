@@ -27,6 +27,7 @@ class Stage:
         v[t] = m - reset n ("subtract"), reset where n else m ("set"), or m ("none")
         a[t] = trace a[t-1] + s[t];           W -= step * share * modulator (outer) a       where ``step`` is not 0
 
+    Source     as ``learn_chain``
     share      [out] or [1], 1 if not given
     modulator  of the readout: g;  of a hidden layer: M psi(unit (m - threshold)), M = feedback @ g, or W^T of the layer behind times its
                modulator where there is no ``feedback``; ``local``: (r - A) / (t + 1) psi, r the mean of the spikes so far
@@ -57,7 +58,7 @@ def learn_chain(
     spikes  [N,T,in]       labels  [N], negative: the sample is seen, not learned       loss  softmax, mse, or mean (LTL: from ``warm`` on)
     activity  per stage [N,n] in 0..1 for local errors      keep  after how many samples to keep weights (all)
     transport  use back-propagation, W^T of this moment, in the place of feedback
-    Source  OTTT (Xiao et al., NeurIPS 2022), algorithm 2; SLTT (Meng et al., ICCV 2023); feedback alignment (Lillicrap et al., 2016;
+    Source  OTTT (Xiao et al., NeurIPS 2022); SLTT (Meng et al., ICCV 2023); feedback alignment (Lillicrap et al., 2016;
             direct: Nokland, NeurIPS 2016); LTL (Yang et al., NeurIPS 2022)
     """
     nets = [_Layer(s, transport) for s in stages]

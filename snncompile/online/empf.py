@@ -28,7 +28,7 @@ class EMPFOptions:
     mem_bn     normalise the membrane of the neurons that have one
     parallel   every second neuron is stateless
     four_bit   spikes are rounded to multiples of 1/4 up to 15/4
-    seca       0: none; 1: on I = bn(conv(s)); 2: on x + I
+    seca       0: none; 1: SECA-I, on I = bn(conv(s)); 2: SECA-II, on x + I (``EMPFBlock``; ``EMPFVGG`` has no x: 2 is the same as 1)
     gates      SECA's gates in eval mode: "live" (of the sample; no static network) or "fixed" (calibrated per step and channel)
     """
 
@@ -71,7 +71,7 @@ class EMPFBlock(nn.Module):
     identity is the real-valued x, or BN(BConv1x1(x)) of the same where the shape changes.
     SECA-I   h = A1(BN(BConv(act1 x))), y = A2(BN(BConv(act2 h))) + identity
     SECA-II  h = A1(x + BN(BConv(act1 x))) where the shape stays, y = A2(h + BN(BConv(act2 h))) + identity           (10)
-    Source   EM-PF (arXiv 2410.07547), section 4
+    Source   EM-PF (arXiv 2410.07547), eqs. (9) and (10)
     Shapes   x [B,in,H,W]; y [B,out,H/stride,W/stride], real-valued
     """
 
@@ -101,6 +101,7 @@ class EMPFResNet(ResettableNetwork):
     """Residual network with a real-valued stream: float stem without neuron, blocks, global average of the stream, linear.
 
     Calling  see ``ResettableNetwork``; each call returns the step's logits, the decision is the argmax of their sum over the T steps
+    Source   EM-PF (arXiv 2410.07547) and its code
     Shapes   x [B,in_channels,H,W]; y [B,num_classes]
     """
 
@@ -139,7 +140,7 @@ class EMPFResNet(ResettableNetwork):
 class EMPFVGG(ResettableNetwork):
     """Feedforward network of BN(BConv(.)) - [SECA] - neuron stages, average pooling of graded spikes, a linear classifier.
 
-    Calling and shapes as ``EMPFResNet``
+    Calling, source and shapes as ``EMPFResNet``
     """
 
     def __init__(

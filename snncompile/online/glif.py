@@ -32,9 +32,16 @@ class GatedLIF(LoopedNeuron):
 
     A, B, G in (0, 1) weigh exponential against linear leak, conductance per step against none, and hard against soft reset; the resets are
     applied to the potential before it decays, except Vre, which is subtracted after. All eight parameters are sigmoids of what is stored.
-    Source   GLIF: Yao et al., "GLIF: A Unified Gated Leaky Integrate-and-Fire Neuron" (NeurIPS 2022), channel-wise; surrogate Rectangle(1)
-    Shapes   alpha, beta, gamma, tau, vth, leak, vre [C]; conduct [T,C]
-    Errors   SNN705 a step beyond T
+    To the compiler (``snncompile.capture.membrane.with_state``) it is a neuron whose reset is not delayed, v[t] = u[t] where it is silent:
+
+        leak' = 1 - A (1 - tau);   gain'[t] = 1 - B (1 - g_t);   bias' = -(1 - A) leak
+        v[t] = (1 - G) u[t] - (1 - G) Vre / leak'  where s[t] = 1
+
+    Source   GLIF: Yao et al., "GLIF: A Unified Gated Leaky Integrate-and-Fire Neuron for Spiking Neural Networks" (NeurIPS 2022),
+             channel-wise; surrogate Rectangle(1)
+    Shapes   alpha, beta, gamma, tau, vth, leak, vre [C]; conduct [T,C]; I, u, s of one step [B,C,H,W]
+    Ranges   all eight in (0, 1), so 0 < leak' < 1
+    Errors   SNN703 less than 1 step; SNN705 a step beyond T
     """
 
     def __init__(self, channels: int, steps: int) -> None:
@@ -64,6 +71,7 @@ class TdBatchNorm(nn.BatchNorm2d):
     """y = alpha * 1/2 * (x - mu) / sqrt(var + eps) * w + b;  alpha = 1/sqrt(2) in front of an addition.
 
     Source   Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks" (AAAI 2021), with GLIF's threshold of 1/2
+    Shapes   x, y [T*B,C,H,W]; mu, var, w, b [C], over time, batch and positions
     """
 
     def __init__(self, features: int, alpha: float = 1.0) -> None:
@@ -100,6 +108,7 @@ class GLIFResNet(SequenceNetwork):
     """Post-activation residual network of gated neurons; the head is one linear map, or two with nothing between them, without biases.
 
     Calling and shapes as ``TETVGG``
+    Source   as ``GatedLIF``
     """
 
     def __init__(

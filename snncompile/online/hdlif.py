@@ -27,10 +27,11 @@ class HDLIF(Stateful):
         dL/dlam_t = sum dL/dm v[t-1];    dL/dtheta_t = -sum 1[mh > theta] dL/ds     (5)
     What is cut off would carry dv/dm = 1 - 1[mh > theta]: nothing where a neuron fires at every step (theorem 4.2).
 
-    Source   EM-PF (arXiv 2410.07547; v3 "HD-LIF", CVPR 2026), eqs. (1) to (6)
+    Source   EM-PF (arXiv 2410.07547; v3 "HD-LIF", CVPR 2026), eqs. (1) to (7)
+    Ranges   lam, theta, a, b in (0, 1), 1/2 at first; k any real number (negative where g <= -a sd / b), so |k lam| may exceed 1
     Shapes   I, v, s [B,C,H,W]; alpha, v_th, bn_ratio, mem_ratio [T]; BN_t: T batch norms over C channels, eps 1e-5
     State    ``v`` and the step counter ``t``, plain attributes; v[-1] = 0
-    Errors   SNN705 a step beyond the T the parameters are for; SNN704 the state of another batch
+    Errors   SNN703 less than 1 step; SNN705 a step beyond the T the parameters are for; SNN704 the state of another batch
     """
 
     v: Tensor | None
@@ -82,7 +83,9 @@ class HDLIF(Stateful):
 class ParallelHDLIF(nn.Module):
     """The stateless neuron that computes all steps independently, hence in parallel:  s[t] = relu(I[t] - theta), theta = sigmoid(v_th[0]).
 
-    Source   EM-PF (arXiv 2410.07547), "parallel" neurons; half of all neurons in its networks
+    Training  dL/dI = 1[I > theta] dL/ds;   dL/dtheta = -sum 1[I > theta] dL/ds, of all steps that learn
+    Source   EM-PF (arXiv 2410.07547), "parallel" neurons; half of all neurons in its networks. The text of v3 has s = 1[I >= theta],
+             its code the graded spike that is here
     Shapes   I, s any; v_th [T], of which the official code reads v_th[0] at every step (it never advances the counter of this branch);
              the others are kept so that checkpoints correspond, and get no gradient
     """
@@ -103,7 +106,10 @@ class ParallelHDLIF(nn.Module):
 
 
 def quantised(s: Tensor, training: bool) -> Tensor:
-    """q = clamp(round(4 s), 0, 15) / 4, ties to even; in training with the derivative 1 everywhere (straight-through)."""
+    """q = clamp(round(4 s), 0, 15) / 4, ties to even; in training with the derivative 1 everywhere, also above 15/4 (straight-through).
+
+    Source   EM-PF (arXiv 2410.07547), 4-bit spikes      Shapes   s, q any, equal      Ranges   0 <= q <= 15/4, multiples of 1/4
+    """
     q = torch.clamp(torch.round(s * GRID), 0, TOP) / GRID
     return s + (q - s).detach() if training else q
 

@@ -139,7 +139,12 @@ def current_trace(layer: TracedConv2d | TracedLinear, x: Tensor, init: bool, giv
 
 
 def standardise(weight: Tensor, gain: Tensor) -> Tensor:
-    """W~ = gain * (W - mean) / sqrt(var * fan_in + 1e-4), statistics over all axes but the first, var with Bessel's correction."""
+    """W~ = gain * (W - mean) / sqrt(var * fan_in + 1e-4), statistics over all axes but the first, var with Bessel's correction.
+
+    The compiler computes it once, when it captures the network: what a chip holds is W~ (and a learning chip changes W~, not W).
+    Source   as ``ScaledWSConv2d``
+    Shapes   weight [out,...], gain broadcastable [out,1,...]; fan_in = the product of all axes of weight but the first
+    """
     axes = tuple(range(1, weight.dim()))
     fan_in = math.prod(weight.shape[1:])
     mean = weight.mean(dim=axes, keepdim=True)

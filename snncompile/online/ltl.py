@@ -29,6 +29,8 @@ class LTLStage(Stateful):
 
     x is cut from the graph: no error leaves the layer, no weight is transported. The error of earlier spikes in r is cut too.
     Source   Yang et al., "Training Spiking Neural Networks with Local Tandem Learning" (NeurIPS 2022), online rule
+    Shapes   x [B,in] or [B,C,H,W]; u, v, s, r, A all as the synapses' output; N = B times the layer's neurons
+    Ranges   r and A in 0..1; C > 0
     State    ``v``; in training also ``fired``, the spike counts, and ``rate``, r with the graph of this step only
     """
 
@@ -67,6 +69,7 @@ class LTLStage(Stateful):
 class LTLStudent(nn.Module):
     """Spiking convolutions (strided instead of pooled) and linear maps with bias, without normalisation; the last map has no neurons.
 
+    Source   as ``LTLStage``
     Calling  ``net(x, init=True)`` on the first step of a sample, then ``net(x)``; each returns the step's logits; the decision is the
              argmax of their mean (the official offline class adds the rate of ten output neurons to that, through an aliased variable)
     Shapes   x [B,in_channels,H,W]; y [B,num_classes]
@@ -91,6 +94,9 @@ class LTLStudent(nn.Module):
 class LTLTeacher(nn.Module):
     """The same layers with batch normalisation (eps 1e-4) and activations clipped to 0..2; trained as any network, then only watched.
 
+        h_l = clamp(BN(W_l h_(l-1) + b_l), 0, 2)
+
+    Source   as ``LTLStage``; its code's CNN_ReluX
     Shapes   x [B,in_channels,H,W]; returns the activations of every layer and the logits [B,num_classes]
     """
 
@@ -121,7 +127,10 @@ class LTLTeacher(nn.Module):
 
 
 def normalised(activity: Tensor, percent: float = 99.0) -> Tensor:
-    """A = clamp(activity / p, 0, 1), p the percentile over the whole batch and layer: the rate that the student is to reach."""
+    """A = clamp(activity / p, 0, 1), p the percentile over the whole batch and layer: the rate that the student is to reach.
+
+    Source   as ``LTLStage``, its 99th percentile      Shapes   any      Ranges   0 <= percent <= 100; activity >= 0; 0 <= A <= 1
+    """
     flat = activity.flatten()
     rank = 1 + round(0.01 * percent * (flat.numel() - 1))
     return (activity / flat.kthvalue(rank).values.clamp(min=1e-12)).clamp(0, 1)
@@ -143,6 +152,8 @@ def ltl_batch(
         L[t] = CE(mean of the logits up to t, label) + C sum_layers mean (r[t] - A)^2
 
     Memory does not grow with T. Returns the cumulated scores summed from ``warm`` on, [B,classes].
+    Source   as ``LTLStage``; T = 16 and ``warm`` = 12 in its code
+    Shapes   x [B,in_channels,H,W], shown at every step; labels [B]
     Errors   SNN731 no step learns: warm >= steps
     """
     if warm >= steps:

@@ -58,8 +58,10 @@ class OverTime(nn.Module):
 def tet_loss(logits: Tensor, labels: Tensor, *, lamb: float = 0.05, target: float = 1.0) -> Tensor:
     """L = (1 - lamb) mean_t CE(y[t], label) + lamb mean_t MSE(y[t], target): every step must be right, not only their mean.
 
+    The target of the squared error is the same constant for every class: it regularises, it does not teach.
     Source   TET: Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting" (ICLR 2022)
     Shapes   logits [T,B,classes], labels [B]; a scalar
+    Ranges   0 <= lamb <= 1
     """
     steps = len(logits)
     entropy = functional.cross_entropy(logits.flatten(0, 1), labels.repeat(steps))
@@ -78,9 +80,13 @@ def through_time(
 ) -> tuple[Tensor, float]:
     """One batch of back-propagation through time: mean logits [B,classes] and the loss; memory grows with T.
 
-    ``each_step`` TET's loss of every step; else the cross-entropy of the mean logits (STBP), ``lamb`` unused
-    ``shortcut``  weight of the auxiliary heads' losses, if the network has such heads; let it fall to 0 over the epochs
+        loss = L(y) + shortcut * sum over the auxiliary heads k of L(y_k)
 
+    ``each_step`` L is TET's loss of every step (``tet_loss``); else STBP's CE(mean_t y[t], label), ``lamb`` unused
+    ``shortcut``  Shortcut's balance coefficient, if the network has such heads; it is to fall over the epochs
+
+    Source   STBP: Wu et al. (Frontiers in Neuroscience 2018); TET as ``tet_loss``; Shortcut: Guo et al., "Take A Shortcut Back: Mitigating
+             the Gradient Vanishing for Training Spiking Neural Networks" (NeurIPS 2024, arXiv 2401.04486)
     Shapes   frames [T,B,C,H,W]; net(frames) is [T,B,classes]
     Errors   SNN731 no frame at all
     """

@@ -27,6 +27,8 @@ class NDOTLIF(OnlineLIF):
     for e[t-1], and at t = 0 divides by what the batch before left behind. Here is the paper's formula.
 
     Source   Jiang et al., "NDOT: Neuronal Dynamics-based Online Training for Spiking Neural Networks" (ICML 2024)
+    Shapes   I, v, s, e, ahat: any, all equal
+    Ranges   -leak <= e <= leak; ahat is a real number of either sign
     State    ``v``; in training also ``decay`` = e of the last step and ``trace`` = ahat, both without graph
     """
 
@@ -59,7 +61,10 @@ class NDOTLIF(OnlineLIF):
 
 
 def bounded_ratio(after: Tensor, before: Tensor, bound: float) -> Tensor:
-    """clamp(after / before, -bound, bound), and ``bound`` where ``before`` is 0."""
+    """NDOT's e = clamp(after / before, -bound, bound), and ``bound`` where ``before`` is 0.
+
+    Source   as ``NDOTLIF``      Shapes   after, before any, equal
+    """
     at_zero = before == 0
     return torch.where(at_zero, bound, after / torch.where(at_zero, 1.0, before)).clamp(-bound, bound)
 

@@ -20,9 +20,10 @@ class OnlineLIF(Stateful):
     Source   OTTT (Xiao et al., NeurIPS 2022), eqs. of the LIF model; tau = 2, threshold = 1 and ``Sigmoid(4)`` in the paper's experiments.
              SLTT (Meng et al., ICCV 2023) is the same neuron with tau = 1.1 (a leak of 1/11) and ``Triangle(1)``
     Shapes   I, u, v, s: any, all equal; v[-1] = 0
+    Ranges   tau in time steps, > 1, so that 0 < leak < 1; threshold in units of u
     State    ``v``: a plain attribute, no buffer; in training it is cut from the graph, so no error flows back in time
     Trace    ``trace`` is None here: the trace of these spikes is kept where it is read (see ``PresynapticTrace``), unlike NDOT's
-    Errors   SNN704 the state of another sample is in the way: a step without ``init=True`` has another shape
+    Errors   SNN703 tau <= 1; SNN704 the state of another sample is in the way: a step without ``init=True`` has another shape
     """
 
     v: Tensor | None

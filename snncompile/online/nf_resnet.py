@@ -22,7 +22,8 @@ ALPHA = 0.2
 class NFBlock(nn.Module):
     """s = 2.74 LIF(x / beta);   y = gain * 0.2 * conv2(2.74 LIF(conv1(s))) + identity;   identity = x, or conv1x1(s) if the shape changes.
 
-    beta^2 is the variance expected of x: 1, plus 0.2^2 for every block since the last change of shape; a constant, not a parameter.
+    beta^2 is the variance expected of x: 1, plus 0.2^2 for every block from the last change of shape on; a constant, not a parameter.
+    Source   as ``NFResNet``
     Shapes   x [B,in,H,W], y [B,out,H/stride,W/stride], real-valued; gain a scalar, 0 at first
     """
 

@@ -63,7 +63,10 @@ class OSRNetwork(nn.Module):
 
 
 class PostActBlock(nn.Module):
-    """y = LIF(renorm2(conv2(LIF(renorm1(conv1(x)))) + identity)),   identity = x or renorm(conv1x1(x)): the second comes after the add."""
+    """y = LIF(renorm2(conv2(LIF(renorm1(conv1(x)))) + identity)),   identity = x or renorm(conv1x1(x)): the second comes after the add.
+
+    Source   as ``OSRNetwork``, ResNet-19      Shapes   x [B,in,H,W]; y [B,out,H/stride,W/stride], spikes
+    """
 
     def __init__(self, plan: BlockPlan, new_neuron: NewNeuron) -> None:
         super().__init__()
@@ -83,7 +86,10 @@ class PostActBlock(nn.Module):
 
 
 class SEWBlock(nn.Module):
-    """y = LIF(renorm(conv2(LIF(renorm(conv1(x)))))) + identity: spikes plus spikes, so integers; a downsample has its own neuron."""
+    """y = LIF(renorm(conv2(LIF(renorm(conv1(x)))))) + identity: spikes plus spikes, so integers; a downsample has its own neuron.
+
+    Source   as ``OSRNetwork``, SEW-ResNet-34      Shapes   x [B,in,H,W]; y [B,out,H/stride,W/stride], integers 0, 1, 2, ...
+    """
 
     def __init__(self, plan: BlockPlan, new_neuron: NewNeuron) -> None:
         super().__init__()

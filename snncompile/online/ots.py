@@ -28,6 +28,7 @@ class OTSLIF(Stateful):
     Source   OSR/OTS (Zhu et al., ICLR 2024), "online threshold stabilizer"
     Shapes   I, u, v, s any, all equal; theta [T]; spread []
     State    ``v``, ``ratio`` (r) and the step counter ``t``: plain attributes, v cut from the graph in training
+    Ranges   tau > 1; theta any real number
     Errors   SNN705 with fixed thresholds: a step beyond T; SNN706 they were never calibrated
     """
 
@@ -123,6 +124,9 @@ def online_thresholds(net: nn.Module) -> Iterator[list[OTSLIF]]:
 def calibrate_thresholds(net: nn.Module, batches: Iterable[Tensor], steps: int) -> None:
     """Fix theta[t] of every layer at its mean over some batches, in eval mode; the network is left in eval mode.
 
+        theta[t] = mean over the batches of (mean(u[t]) + r std(u[t])),   theta[0] = 1
+
+    Source   as ``OTSLIF``; the method itself has no such step: it is an approximation, and ``spread`` its size
     Shapes   batches: tensors [B,C,H,W], each shown at every step; larger ones resemble training more
     Errors   SNN706 no batch at all, or a layer whose membrane does not vary, so that it has no deviation to follow
     """

@@ -23,9 +23,10 @@ class Renormalise(torch.autograd.Function):
         dgamma = sum g (x - m) / d;    dbeta = sum g
 
     dx is batch normalisation's own with gamma sd / d in place of gamma: as if y = (gamma sd / d) BN(x) + constant. (The official code takes
-    sum g xh + sum g (mu - m) / d for dgamma; here is the derivative of what was computed.)
+    sum g xh + sum g (mu - m) / d for dgamma, and gamma sd / d also at a step that was normalised by its own statistics; here is the
+    derivative of what was computed.)
     Source   OSR (Zhu et al., ICLR 2024), eqs. (9) to (12)
-    Shapes   x [B,C,...]; the others [C]
+    Shapes   x [B,C,...]; the others [C]; sums and means over all axes but C; sd, d > 0
     """
 
     @staticmethod

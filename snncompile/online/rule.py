@@ -22,8 +22,12 @@ class Rule:
     kind        "online": backward at every step that learns; "through_time": one backward through all steps (``multistep``), for
                 comparison; "tandem": every layer follows its teacher's (``ltl``)
     each_step   online: the optimiser runs at every step that learns, instead of once per batch; through time: a loss at every step
-    sampled     only K randomly drawn steps learn, the others only run
+    sampled     only K randomly drawn steps learn, the others only run:  dL/dW = sum over t in S of dL[t]/dW, S drawn from T uniformly,
+                without repetition, anew for each batch
     stop        the batch ends at its last learning step
+
+    Source      SLTT-K (Meng et al., ICCV 2023) draws K steps; random back-propagation of EM-PF (arXiv 2410.07547) draws 1 and stops there
+    Ranges      1 <= K <= T
     """
 
     kind: str = "online"
@@ -62,7 +66,8 @@ METHODS = tuple(RULES)
 def step_loss(logits: Tensor, labels: Tensor, steps: int, mse: float = 0.05) -> Tensor:
     """The loss of one time step:  L[t] = ((1 - a) * CE(y[t], label) + a * MSE(y[t], onehot)) / T,  a = ``mse``.
 
-    Source   OTTT (Xiao et al., NeurIPS 2022); a = 0.05 for CIFAR
+    Source   OTTT (Xiao et al., NeurIPS 2022): a = 0.05 for CIFAR, 0.001 for DVS, 0 for ImageNet; OSR alike. SLTT's code takes the
+             constant 1 for onehot unless it is told otherwise (-mse_n_reg); here it is onehot for all rules
     Shapes   logits [B,classes], labels [B] int64; a scalar
     """
     loss = (1 - mse) * functional.cross_entropy(logits, labels)
@@ -89,12 +94,14 @@ def train_batch(
         at each t:   dL[t]/dW_ij = M_i[t] psi_i[t] a_j[t],   M = error of L[t] propagated through space only
         OTTT_A  (online=False)   W <- optimiser(W, sum_t dL[t]/dW)      once per batch
         OTTT_O  (online=True)    W <- optimiser(W, dL[t]/dW)            at every t
+        NDOT    a_j[t] is the trace that the presynaptic neuron keeps
         SLTT    a_j[t] is the spike s_j[t] itself;   SLTT-K: only the steps in ``learning``, the others run without a graph
-        EM-PF   one random step; ``stop``: nothing is run after it
+        OSR     as SLTT;  M passes the normalisation as ``Renormalise`` says
+        EM-PF   as SLTT, psi = 1[m > theta];  one random step; ``stop``: nothing is run after it
 
     The trace a and psi are the layers' own (``TracedConv2d``, ``OnlineLIF``); here is only the loop. The graph of a step is freed before
     the next step begins, so memory does not grow with T. Logits are those of the weights in force at each step.
-    Source   OTTT (Xiao et al., NeurIPS 2022), algorithms 1 and 2; SLTT (Meng et al., ICCV 2023), algorithm 1; EM-PF (arXiv 2410.07547)
+    Source   OTTT (Xiao et al., NeurIPS 2022); SLTT (Meng et al., ICCV 2023); NDOT, OSR as their classes; EM-PF (arXiv 2410.07547)
     Shapes   frames: T tensors [B,C,H,W] (``direct_coding`` repeats one image); labels [B] int64
     Errors   SNN731 no frame at all
     """

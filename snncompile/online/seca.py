@@ -105,6 +105,9 @@ def live_gates(net: nn.Module) -> Iterator[list[SECA]]:
 def calibrate_gates(net: nn.Module, batches: Iterable[Tensor], steps: int) -> None:
     """Fix the gate of every step and channel at its mean over some samples, in eval mode; the network is left in eval mode.
 
+        gates[t,c] = mean over the samples of sigmoid(conv1d_5(GAP(I[t])))_c
+
+    Source   as ``SECA``; the method itself has no such step: it is an approximation, and ``spread`` its size
     Shapes   batches: tensors [B,C,H,W], each shown at every step
     Errors   SNN706 no batch at all
     """

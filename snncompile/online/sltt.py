@@ -21,8 +21,14 @@ def sltt_neuron(tau: float = 1.1) -> OnlineLIF:
 
         dW_ij = sum_t M_i[t] psi_i[t] s_j[t]           no trace: what a synapse gets now is what it learns from
 
-    Back-propagation through time has the further factor prod (leak + ...) of earlier steps; SLTT drops it, which is exact as leak -> 0.
+    Back-propagation through time has, for a layer alone, the further terms of all tau < t
+
+        M_i[t] psi_i[t] (prod over k = tau .. t-1 of leak (1 - threshold psi_i[k])) s_j[tau]
+
+    SLTT drops them, which is exact as leak -> 0. SLTT-K sums over K random steps t only (``snncompile.online.rule.Rule``).
     Source   Meng et al., "Towards Memory- and Time-Efficient Backpropagation for Training Spiking Neural Networks" (ICCV 2023)
+    Shapes   M, psi [B,out], s [B,in] of a dense layer; of a convolution summed over positions too
+    Errors   SNN703 tau <= 1
     """
     return OnlineLIF(tau, surrogate=Triangle(1.0))
 
@@ -31,6 +37,7 @@ class PreActBlock(nn.Module):
     """s = LIF(bn1(x));   y = conv2(LIF(bn2(conv1(s)))) + shortcut(s).
 
     The shortcut carries spikes: as they are where the shape stays, else through a 1x1 convolution without normalisation.
+    Source   as ``sltt_neuron``, its ResNet-18
     Shapes   x [B,in,H,W]; y [B,out,H/stride,W/stride], a real-valued current
     """
 

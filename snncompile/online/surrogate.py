@@ -21,9 +21,14 @@ class Sigmoid:
     """psi = alpha * sg * (1 - sg),  sg = sigmoid(alpha * x).
 
     Source   Xiao et al., "Online Training Through Time for Spiking Neural Networks" (NeurIPS 2022), alpha = 4; NDOT and OSR take the same
+    Errors   SNN703 alpha not positive
     """
 
     alpha: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Check the slope."""
+        positive(self, self.alpha)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return psi(x), overwriting x."""
@@ -36,10 +41,15 @@ class Triangle:
     """psi = max(0, width - |x|) / width^2.
 
     Source   SLTT (Meng et al., ICCV 2023), there "piecewise quadratic" with width 1: max(0, 1 - |u - 1|); TET (Deng et al., ICLR 2022);
-             EM-PF eq. (2)
+             EM-PF (arXiv 2410.07547), eq. (2), for what its neuron is compared with; ``HDLIF`` itself has no surrogate
+    Errors   SNN703 width not positive
     """
 
     width: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the width."""
+        positive(self, self.width)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return psi(x), overwriting x."""
@@ -51,9 +61,14 @@ class Rectangle:
     """psi = 1[|x| < width / 2] / width.
 
     Source   Wu et al., STBP (2018); GLIF (Yao et al., NeurIPS 2022) with width 1
+    Errors   SNN703 width not positive
     """
 
     width: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the width."""
+        positive(self, self.width)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return psi(x), overwriting x."""
@@ -65,9 +80,14 @@ class Boxcar:
     """psi = 1[|x| < half], height 1 whatever the width.
 
     Source   LTL (Yang et al., NeurIPS 2022), half = 0.2
+    Errors   SNN703 half not positive
     """
 
     half: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the width."""
+        positive(self, self.half)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return psi(x), overwriting x."""
@@ -88,8 +108,7 @@ class Dspike:
 
     def __post_init__(self) -> None:
         """Check the two constants."""
-        if self.b <= 0 or self.R <= 0:
-            raise fail("SNN703", f"Dspike needs a positive temperature and range, got b = {self.b:g} and R = {self.R:g}")
+        positive(self, self.b, self.R)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return psi(x), overwriting x."""
@@ -104,6 +123,7 @@ class Spike(torch.autograd.Function):
         s   = 1 if u >= threshold else 0          (``strict``: u > threshold)
         psi = surrogate(u - threshold)            used in place of ds/du
 
+    Source   Neftci, Mostafa and Zenke, "Surrogate Gradient Learning in Spiking Neural Networks" (IEEE Signal Processing Magazine 2019)
     Shapes   u and s have the same shape; threshold is a number or a tensor that broadcasts to u and gets no gradient
     """
 
@@ -119,6 +139,16 @@ class Spike(torch.autograd.Function):
         """Multiply the error by psi."""
         (u,) = ctx.saved_tensors
         return ctx.surrogate(u - ctx.threshold).mul_(grad), None, None, None
+
+
+def positive(surrogate: object, *values: float) -> None:
+    """Refuse a surrogate whose constants are not all positive and finite (SNN703)."""
+    if not all(0 < value < math.inf for value in values):
+        raise fail(
+            "SNN703",
+            f"{surrogate} is no surrogate: its constants must be positive",
+            help="choose Sigmoid(4), Triangle(1), Rectangle(1), Boxcar(0.2) or Dspike(3)",
+        )
 
 
 def fire(u: Tensor, threshold: float | Tensor, strict: bool = False) -> Tensor:

@@ -21,6 +21,7 @@ class HardLIF(LoopedNeuron):
     """u[t] = leak v[t-1] + I[t];   s[t] = 1 if u[t] > threshold (strictly) else 0;   v[t] = (1 - s[t]) u[t].
 
     Source   TET (Deng et al., ICLR 2022): leak 1/2, threshold 1, ``Triangle(1)``; the error passes through the reset too
+    Shapes   I, s [T,B,C,H,W]; u, v of one step; v[-1] = 0
     """
 
     def __init__(self, leak: float = 0.5, threshold: float = 1.0, surrogate: Surrogate | None = None) -> None:
@@ -39,9 +40,10 @@ class TETVGG(SequenceNetwork):
     """Convolution (with bias) - bn - LIF stages, average pooling of spikes, a linear classifier of every step.
 
     Calling  ``net(x)`` with all steps at once; the decision is the argmax of the mean over t
-    Shortcut ``shortcuts`` lists stages (poolings counted) behind which an auxiliary head, GAP and a linear map, gives the loss a short way
-             back. In training ``auxiliary`` holds their logits [T,B,num_classes]; in eval mode the heads do not run, so capture sees none.
-             Guo et al., "Take A Shortcut Back" (NeurIPS 2024)
+    Shortcut ``shortcuts`` lists stages (poolings counted) behind which an auxiliary head, y_k = W_k GAP(x_k) + b_k, gives the loss a
+             short way back. In training ``auxiliary`` holds their logits [T,B,num_classes]; in eval mode the heads do not run, so capture
+             sees none. Guo et al., "Take A Shortcut Back" (NeurIPS 2024); how their losses are weighed says ``through_time``
+    Source   TET (Deng et al., ICLR 2022), VGGSNN
     Shapes   x [T,B,in_channels,H,W]; y [T,B,num_classes]
     """
 

@@ -12,10 +12,12 @@ from snncompile.online.state import Stateful, initial_state
 
 
 class PresynapticTrace(Stateful):
-    """Leaky sum of what a synapse has received:  a[t] = leak * a[t-1] + x[t],  a[-1] = 0.
+    """Leaky sum of what a synapse has received:  a[t] = leak * a[t-1] + x[t] = sum over tau <= t of leak^(t - tau) x[tau],  a[-1] = 0.
 
-    Source   OTTT (Xiao et al., NeurIPS 2022): the tracked presynaptic activity that replaces back-propagation through time
+    Source   OTTT (Xiao et al., NeurIPS 2022): the tracked presynaptic activity that replaces back-propagation through time. In a
+             single layer of neurons whose reset is cut from the graph it is du[t] / dW, and the rule is back-propagation through time
     Shapes   x and a: any, equal
+    Ranges   leak that of the neurons behind the synapse, 0 to 1
     Note     Kept where it is read, at the synapse. Pooling and gain are linear, so pooling the spikes' trace and tracing the pooled
              spikes are the same sum.
     """
@@ -48,6 +50,7 @@ class TracedConv2dFunction(torch.autograd.Function):
         y = W * x + b;     dL/dW_ij = sum_positions M_i psi_i a_j;     dL/db_i = sum M_i psi_i;     dL/dx = W^T (M psi)
 
     M psi is the gradient that arrives at y. Every formula is the convolution's own; only the input of the first is exchanged.
+    Source   OTTT (Xiao et al., NeurIPS 2022): the gradient with the trace in place of the spike
     Shapes   x, a: [B,C,H,W]; weight [O,C/groups,kh,kw]; bias [O] or None
     """
 
@@ -77,6 +80,7 @@ class TracedLinearFunction(torch.autograd.Function):
 
         y = x W^T + b;     dL/dW = (M psi)^T a;     dL/db = sum M psi;     dL/dx = (M psi) W
 
+    Source   as ``TracedConv2dFunction``
     Shapes   x, a: [B,N]; weight [O,N]; bias [O] or None
     """
 

@@ -17,7 +17,15 @@ LARGEST_LEAK = 2.0
 
 @dataclass(frozen=True)
 class AbsorbGain(RewritePass):
-    """Two rules; what neither can take stays in the neuron, which is Form A of EM-PF's membrane batch norm (gain k, leak k * lambda).
+    """Where the gain of EM-PF's membrane batch norm goes. With  mh[t] = k[t] m[t] + c[t],  m[t] = lambda[t] v[t-1] + I[t]:
+
+        Form A   mh[t] = (k lambda)[t] v[t-1] + k[t] I[t] + c[t];   fire and reset as they were       leak k lambda, gain k, bias c
+        Form B   y = mh / k:   y[t] = lambda[t] k[t-1] v_y[t-1] + I[t] + c[t] / k[t];   fire at y >= theta[t] / k[t], reset by reset / k[t]
+
+    A is how a neuron is captured, right for every real k and every payload. B has no gain, but needs k > 0 at every step and a spike,
+    which does not tell the membrane's size.
+
+    Two rules; what neither can take stays in the neuron, which is Form A.
 
     ``gain * i`` with a constant gain is a factor on the input:  neuron(x), gain g  ->  neuron(affine(x) factor g), gain 1.
     Right with a synaptic current too, because that is linear in the input and starts at 0.
@@ -25,6 +33,11 @@ class AbsorbGain(RewritePass):
     A positive gain of each step divides the membrane instead, if the spike does not tell (Form B):  y[t] = m[t] / g[t],
         y[t] = leak[t] * g[t-1] / g[t] * v_y[t-1] + i[t] + bias[t] / g[t]      (g[-1] = g[0])
     and threshold, reset amount, reset value and lower bound are divided by g[t], the initial membrane by g[0].
+
+    Source   EM-PF (arXiv 2410.07547), eqs. (6) and (7), v3 for Form A; Form B follows from it by y = mh / k
+    Shapes   gain, leak, bias, thresholds and resets (1 | T, ...), broadcastable to the neurons; T and C in EM-PF
+    Ranges   Form A any k; Form B k > 0, and a leak of at most 2 afterwards
+    Refusals (Form B) a graded payload; a gain that is not positive; a membrane that is read; an adaptive threshold; a larger leak
     """
 
     name = "absorb-gain"

@@ -42,6 +42,14 @@ class FoldAffineBack(RewritePass):
     a * (W x + b) + d                 ->  (a W) x + (a b + d)                  batch norm; a per output channel
     a * (x + y) + d, sole reader      ->  (a * x + d) + (a * y)                batch norm behind a residual sum
     A shared synapse is copied if it has at most ``max_copy`` weights.
+
+    A batch norm arrives as  a = gamma / sqrt(var + eps),  d = beta - a mean  (``snncompile.capture.layers``). Any sign of gamma is right:
+    a negative one flips the signs of its channel's weights, and no comparison. Binary weights stay binary: scale * a * sign(W).
+
+    Source   batch normalisation: Ioffe and Szegedy (ICML 2015); in front of binary neurons and behind binary weights, EM-PF's BN(BConv)
+    Shapes   W [out,in] or [out,in/groups,k,k]; a, d per output channel (d per position and step, too); b as d
+    Ranges   a any real number
+    Refusals other readers of a large synapse; a factor that differs between steps or positions; a sum that adds a value to itself
     """
 
     name = "fold-affine-back"
@@ -107,6 +115,11 @@ class FoldAffineForward(RewritePass):
     W (a * x + d) + b   ->  (W a) x + (W d + b)        a per input channel of a convolution, per input of a dense layer
 
     Padded pixels are 0 behind the affine map, so ``W d`` of a padded convolution differs at the border: a bias per position.
+
+    Source   linearity; it takes the constant gain of OTTT's spikes (2.74) and the input's normalisation into the weights
+    Shapes   as ``FoldAffineBack``, a per input channel or input
+    Ranges   a, d any real numbers
+    Refusals a factor that differs between steps, or between the positions that share a convolution's weight
     """
 
     name = "fold-affine-forward"
@@ -132,6 +145,10 @@ class FoldAffineIntoNeuron(RewritePass):
 
     neuron(x + d)                ->  neuron(x), bias + gain * d           filtered by alpha where there is a synaptic current
     neuron(a[t] * x + d)         ->  neuron(x), gain * a[t], bias + gain * d
+
+    Source   the definition of ``snncompile.ir.neuron.Neuron``:  m = leak v + gain (a x + d) + bias
+    Shapes   a, d (1 | T, ...), broadcastable to the neurons
+    Refusals a factor that differs between steps in front of a synaptic current, which is summed before the gain
     """
 
     name = "fold-affine-into-neuron"

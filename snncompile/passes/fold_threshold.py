@@ -18,6 +18,10 @@ class FoldThreshold(RewritePass):
 
     Without a state nothing but the payload sees the threshold, so that integers need to round one constant and not two: the
     population is exact, whatever its threshold. Its membrane ``m`` now counts from the threshold.
+
+    Source   EM-PF (arXiv 2410.07547), parallel neurons:  s = relu(I - theta) = relu((I - theta) - 0)
+    Shapes   bias, theta (1 | T, ...), broadcastable to the neurons
+    Refusals a membrane that is read
     """
 
     name = "fold-threshold"

@@ -21,6 +21,10 @@ class FuseFilters(RewritePass):
     Result   %g = affine(%x) factor c * gain, shift c * b              %n = neuron(%g), alpha a
 
     The neuron may read the filter through a delay of one step: then its current comes late.
+
+    Source   i[t] = a i[t-1] + x[t] of the current-based neuron (CuBa), as ``snncompile.ir.neuron.Neuron`` defines it
+    Shapes   a, b (1 | T, ...); c (1, ...), broadcastable to the neurons
+    Refusals a second filter; a filter that others read, that does not start at 0, or whose gain differs between steps
     """
 
     name = "fuse-filters"

@@ -20,6 +20,8 @@ def add_current(neuron: FloatPopulation, current: Array, steps: int, rank: int, 
 
     bias' = bias + gain * current                        without a synaptic current
     bias' = bias + gain[t] * j[t],  j[t] = alpha[t] * j[t-1] + current[t],  j[-1] = 0     with one (j[t-1] if late)
+
+    Source   the definition of ``snncompile.ir.neuron.Neuron``, which is linear in its current up to the membrane
     """
     if is_all(current, 0.0):
         return neuron

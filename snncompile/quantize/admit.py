@@ -15,7 +15,13 @@ from snncompile.target import Target
 
 
 def normalise(n: Neuron) -> Neuron:
-    """The same neuron with its reset in the form that integers keep: a clamp of spikes is a reset to the threshold."""
+    """The same neuron with its reset in the form that integers keep: a clamp of spikes is a reset to the threshold.
+
+        m - relu(m - theta) = min(m, theta)       a graded spike that is subtracted is EM-PF's clamp
+        min(m, theta) where m >= theta            is theta, so a spike with a clamp is a reset to the value theta
+
+    Source   EM-PF (arXiv 2410.07547), eq. (3)
+    """
     if n.fire is Fire.RELU and n.reset is Reset.SUBTRACT and np.all(n.reset_amount == 1):
         return replace(n, reset=Reset.CLAMP)
     if n.fire is Fire.NONE and n.reset is Reset.SUBTRACT and np.all(n.reset_amount == 1):

@@ -8,9 +8,10 @@ Where inputs are correlated, errors can cancel. With H = U D U^T, U unit upper t
 
     q[k] = round(w[k] + sum over j < k of (w[j] - q[j]) * U[j,k])                                                    (2)
 
-leaves  sum over k of D[k] * e[k]^2  of (1), |e| <= 1/2: D[k] is what the inputs that come after k cannot tell of input k, at most
-H[k,k], which rounding to the nearest would leave. That is optimal brain quantisation (Frantar & Alistarh, 2022, arXiv:2208.11580) in
-the order of GPTQ (Frantar et al., 2022, arXiv:2210.17323), in the form of LDLQ (Chee et al., 2023, arXiv:2307.13304).
+leaves  sum over k of D[k] * e[k]^2  of (1), |e| <= 1/2 (unless q[k] is held back, see REACH, or at the end of its range): D[k] is what
+the inputs that come after k cannot tell of input k, at most H[k,k], which rounding to the nearest would leave. That is optimal brain
+quantisation (Frantar & Alistarh, 2022, arXiv:2208.11580) in the order of GPTQ (Frantar et al., 2022, arXiv:2210.17323), in the form of
+LDLQ (Chee et al., 2023, arXiv:2307.13304).
 
 Sums run in a fixed order and without BLAS, whose order follows the number of threads: the same weights and inputs give the same bits.
 """
@@ -37,7 +38,11 @@ _PANEL = 64
 class Feedback:
     """What rounding needs to know of inputs with these second moments (K, K): computed once, for any number of scales.
 
+        H = U D U^T,  U unit upper triangular, of the moments, the largest H[k,k] first, over the mean of H[k,k], plus 0.01 I
+
     Inputs that are always 0 leave nothing to make good.
+    Source   optimal brain quantisation (Frantar and Alistarh, arXiv 2208.11580); GPTQ (Frantar et al., arXiv 2210.17323) has the order and
+             the damping; LDLQ (Chee et al., arXiv 2307.13304) the form with U
     """
 
     moments: Array
@@ -64,7 +69,14 @@ class Feedback:
         return np.asarray((np.ascontiguousarray(heard.T) * rows).sum(axis=1))
 
     def rounded(self, w: Array, codes: int) -> Array:
-        """Rows ``w`` (R, K), in steps, as integers within +-codes by (2); rows that lie on their grid already stay."""
+        """Rows ``w`` (R, K), in steps, as integers within +-codes by (2); rows that lie on their grid already stay.
+
+            q[k] = clip(rint(w[k] + sum over j < k of (w[j] - q[j]) U[j,k]), ceil(w[k] - 1.5), floor(w[k] + 1.5))
+
+        Source   as ``Feedback``
+        Shapes   w and the result (R, K); K as the moments
+        Units    steps: real weights divided by their row's weight LSB
+        """
         nearest = np.rint(w)
         np.clip(nearest, -codes, codes, out=nearest)
         rows = np.abs(w - nearest).max(axis=1, initial=0.0) > ON_GRID

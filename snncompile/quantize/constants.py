@@ -29,7 +29,19 @@ class Constants:
 
 
 def integers(n: Neuron, graded: Graded | None, shape: Shape, *, lsb: Array, lattice: int, limit: int) -> Constants:
-    """A neuron's constants for one membrane LSB, resets on multiples of 2**lattice; ``limit`` is the largest membrane."""
+    """A neuron's constants for one membrane LSB, resets on multiples of 2**lattice; ``limit`` is the largest membrane.
+
+        threshold[t] = ceil(theta[t] / lsb)       for m >= theta;      floor(theta[t] / lsb) + 1    for m > theta
+        amount[t]    = rint(r[t] / lsb)           reset value, initial membrane and lower bound alike, on multiples of 2**lattice
+
+    The comparison of integers is then that of the real membranes, whatever theta: only resets need to be whole for exact dynamics. A
+    graded spike subtracts its threshold, so that is rounded to the nearest.
+
+    Source   lsb q >= theta  <=>  q >= ceil(theta / lsb)  for integers q; thresholds per step are EM-PF's (arXiv 2410.07547, eq. (5)) and
+             OTS's (Zhu et al., ICLR 2024)
+    Shapes   fields (1 | T, ...); lsb broadcastable, one number per channel
+    Units    lsb in units of the membrane; the result in membrane LSBs
+    """
     ndim, top = len(shape), limit >> lattice << lattice
     misses = ""
     zero = np.zeros((1,) * (ndim + 1), dtype=np.int64)

@@ -107,9 +107,26 @@ def test_random_back_propagation_is_the_gradient_of_one_steps_loss(variant):
 def test_every_step_learns_at_once_without_random_back_propagation():
     rule = RULES["EMPF"]
     net, x, labels = small_net()
-    optimiser = CollectGradients(net)
+    twin, optimiser = Twin(net), CollectGradients(net)
+    want = []
+    for t in range(3):
+        gradients = torch.autograd.grad(step_loss(twin.step(x, t), labels, 3), list(twin.p.values()), materialize_grads=True)
+        want.append(dict(zip(twin.p, gradients, strict=True)))
     train_batch(net, direct_coding(x, 3), labels, optimiser, steps=3, online=rule.each_step, learning=rule.draw(3, 1), stop=rule.stop)
     assert len(optimiser.steps) == 3
+    for got, gradients in zip(optimiser.steps, want, strict=True):
+        for name, gradient in gradients.items():
+            applied = torch.from_numpy(got[name]) if name in got else torch.zeros_like(gradient)
+            torch.testing.assert_close(applied, gradient, msg=name)
+
+
+def test_random_back_propagation_draws_every_step_alone():
+    rule, generator = RULES["EMPF_R"], torch.Generator().manual_seed(0)
+    drawn = [rule.draw(4, 1, generator) for _ in range(400)]
+    counts = [sum(steps == {t} for steps in drawn) for t in range(4)]
+    assert rule.stop
+    assert sum(counts) == 400
+    assert min(counts) > 60
 
 
 @pytest.mark.parametrize("method", ["EMPF", "EMPF_R"])

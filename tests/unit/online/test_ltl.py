@@ -68,6 +68,32 @@ def test_no_error_leaves_a_layer():
     assert not np.array_equal(first["stages.2.synapses.weight"], second["stages.2.synapses.weight"])
 
 
+def test_the_teacher_clips_normalised_layers_at_two():
+    _, teacher, x, _ = small_nets()
+    with torch.no_grad():
+        for layer in teacher.layers:
+            layer[1].weight.normal_(0, 2)
+            layer[1].bias.normal_(1, 1)
+            layer[1].running_mean.normal_()
+            layer[1].running_var.uniform_(0.1, 1)
+    activities, logits = teacher.eval()(x)
+    h = x.numpy()
+    for k, (layer, got) in enumerate(zip(teacher.layers, activities, strict=True)):
+        synapses, norm = layer
+        if k < 2:
+            y = torch.conv2d(torch.from_numpy(h), synapses.weight, synapses.bias, stride=(1, 2)[k], padding=1).detach().numpy()
+        else:
+            y = h.reshape(4, -1) @ synapses.weight.detach().numpy().T + synapses.bias.detach().numpy()
+        mean, var, gamma, beta = (
+            p.detach().numpy().reshape(-1, *(1,) * (y.ndim - 2)) for p in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        )
+        h = np.clip(gamma * (y - mean) / np.sqrt(var + 1e-4) + beta, 0, 2)
+        np.testing.assert_allclose(got.detach().numpy(), h, atol=1e-12)
+        assert 0 < (h == 2).mean() < 1
+    want = h.reshape(4, -1) @ teacher.classifier.weight.detach().numpy().T + teacher.classifier.bias.detach().numpy()
+    np.testing.assert_allclose(logits.detach().numpy(), want, atol=1e-12)
+
+
 def test_targets_are_activities_over_their_percentile():
     activity = torch.arange(101.0)
     torch.testing.assert_close(normalised(activity), (activity / 99).clamp(max=1))

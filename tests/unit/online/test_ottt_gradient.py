@@ -89,6 +89,35 @@ def test_a_linear_layer_between_neurons_learns_synapse_by_synapse_from_the_trace
     np.testing.assert_allclose(layer.weight.grad.numpy(), want, rtol=1e-12)
 
 
+def through_time(weight, spikes, error, *, cut):
+    """A layer alone by autograd: u[t] = leak (u[t-1] - s[t-1]) + W x[t], the reset cut from the graph or not."""
+    w = torch.from_numpy(weight).requires_grad_()
+    v, total = torch.zeros(len(weight), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for x, e in zip(spikes, error, strict=True):
+        u = LEAK * v + w @ x
+        smooth = torch.sigmoid(4 * (u - 1))
+        s = (u >= 1).double() + smooth - smooth.detach()
+        v, total = u - (s.detach() if cut else s), total + (e * s).sum()
+    return torch.autograd.grad(total, w)[0].numpy()
+
+
+def test_for_one_layer_the_rule_is_back_propagation_through_time_with_the_reset_cut():
+    torch.manual_seed(4)
+    layer, neuron = TracedLinear(5, 3, bias=False, trace_leak=LEAK).double(), OnlineLIF()
+    with torch.no_grad():
+        layer.weight.mul_(3)
+    spikes, error = (torch.rand(8, 5) < 0.5).double(), torch.randn(8, 3).double()
+    fired = 0
+    for t in range(8):
+        s = neuron(layer(spikes[t, None], init=t == 0), init=t == 0)
+        s.backward(error[t, None])
+        fired += int(s.sum())
+    assert fired > 3
+    weight = layer.weight.detach().numpy()
+    np.testing.assert_allclose(layer.weight.grad.numpy(), through_time(weight, spikes, error, cut=True), rtol=1e-12)
+    assert not np.allclose(layer.weight.grad.numpy(), through_time(weight, spikes, error, cut=False), rtol=1e-2)
+
+
 def test_without_a_leak_the_trace_layers_have_the_ordinary_gradient():
     torch.manual_seed(2)
     x, error = torch.randn(2, 4, 5, 5).double(), torch.randn(2, 6, 3, 3).double()

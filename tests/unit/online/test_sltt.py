@@ -131,6 +131,29 @@ def test_back_propagation_through_time_is_the_limit_of_no_leak_and_differs_other
         assert_same(got, reference_gradients(net, x, labels, 4, 1 / 11, cut=False), 1e-3)
 
 
+def test_what_the_rule_drops_are_the_products_of_leaks_and_resets():
+    """A layer alone: back-propagation through time is the rule's gradient plus the sum over tau < t that ``sltt_neuron`` states."""
+    torch.manual_seed(2)
+    leak, layer = 0.6, torch.nn.Linear(4, 3, bias=False).double()
+    with torch.no_grad():
+        layer.weight.mul_(3)
+    neuron = sltt_neuron(1 / (1 - leak))
+    spikes, error = (torch.rand(7, 4) < 0.5).double(), torch.randn(7, 3).double()
+    w, v, whole = layer.weight.detach().clone().requires_grad_(), torch.zeros(3).double(), 0.0
+    psi, dropped = [], torch.zeros(3, 4).double()
+    for t in range(7):
+        neuron(layer(spikes[t, None])).backward(error[t, None])
+        u = leak * v + w @ spikes[t]
+        s = fire(u)
+        v, whole = u - s, whole + (error[t] * s).sum()
+        psi.append((1 - (u.detach() - 1).abs()).clamp(min=0))
+        for tau in range(t):
+            way = torch.stack([leak * (1 - psi[k]) for k in range(tau, t)]).prod(0)
+            dropped += torch.outer(error[t] * psi[t] * way, spikes[tau])
+    assert dropped.abs().max() > 0.1
+    torch.testing.assert_close(torch.autograd.grad(whole, w)[0], layer.weight.grad + dropped)
+
+
 def test_sltt_k_sums_the_gradient_over_the_drawn_steps_only():
     net, x, labels = small_net()
     (got,) = applied(net, x, labels, 4, learning={1, 3})

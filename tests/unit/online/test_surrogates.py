@@ -11,6 +11,7 @@ from snncompile.online import Boxcar, Dspike, Rectangle, Sigmoid, Spike, Triangl
 from snncompile.online.asgl import AdaptiveSpike, ASGLNeuron
 from snncompile.online.multistep import tet_loss, through_time
 
+PULSES = (Sigmoid, Triangle, Rectangle, Boxcar)
 X = np.linspace(-2.01, 2.01, 4021)
 
 
@@ -74,8 +75,10 @@ def test_smoothing_that_cannot_be_is_refused():
         with pytest.raises(CompileError) as caught:
             AdaptiveSpike(**arguments)
         assert caught.value.code == "SNN703"
-    with pytest.raises(CompileError):
-        Dspike(b=0)
+    for made in (lambda: Dspike(b=0), lambda: Dspike(R=-1), *(lambda k=k, n=n: k(n) for k in PULSES for n in (0.0, -1.0, float("nan")))):
+        with pytest.raises(CompileError, match="must be positive") as caught:
+            made()
+        assert caught.value.code == "SNN703"
 
 
 SMALL = {"config": [3, "A", 4], "in_channels": 1, "num_classes": 2, "input_size": [4, 4]}

@@ -87,6 +87,16 @@ def test_the_loss_asks_every_step_to_be_right():
     torch.testing.assert_close(tet_loss(logits, labels), want)
 
 
+def test_stbp_asks_the_mean_of_the_logits_to_be_right():
+    torch.manual_seed(0)
+    net = build_network("tet_vgg", config=[2], in_channels=1, num_classes=3, input_size=[4, 4])
+    frames, labels = torch.randn(3, 2, 1, 4, 4), torch.tensor([1, 2])
+    mean, loss = through_time(net, frames, labels, torch.optim.SGD(net.parameters(), 0.0), each_step=False)
+    torch.testing.assert_close(mean, net(frames).mean(0).detach())
+    picked = np.exp(mean.numpy()) / np.exp(mean.numpy()).sum(1, keepdims=True)
+    assert loss == pytest.approx(-np.log(picked[[0, 1], [1, 2]]).mean(), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [

@@ -52,6 +52,27 @@ def test_the_factor_is_that_of_the_moments(seed, columns):
     assert np.allclose(np.tril(f.upper, -1), 0)
 
 
+@pytest.mark.parametrize("columns", [5, 64, 130])
+def test_rounding_is_the_formula_and_leaves_what_it_says(columns):
+    """Equation (2) of the module weight by weight, with U from NumPy's own Cholesky factor, and the error that D and e predict."""
+    rng = np.random.default_rng(columns)
+    _, h = correlated(rng, columns)
+    w = rng.uniform(-100, 100, (6, columns))
+    order = np.argsort(-np.diag(h), kind="stable")
+    damped = h[np.ix_(order, order)] / np.diag(h).mean() + 0.01 * np.eye(columns)
+    turned = np.linalg.cholesky(damped[::-1, ::-1])
+    upper, d = (turned / np.diag(turned))[::-1, ::-1], np.diag(turned)[::-1] ** 2
+    q, e = np.empty_like(w), np.empty_like(w)
+    for row, x in enumerate(w[:, order]):
+        for k in range(columns):
+            wanted = x[k] + sum((x[j] - q[row, order[j]]) * upper[j, k] for j in range(k))
+            q[row, order[k]] = np.clip(np.rint(wanted), np.ceil(x[k] - REACH), np.floor(x[k] + REACH))
+            e[row, k] = q[row, order[k]] - wanted
+    off = (q - w)[:, order]
+    assert np.array_equal(Feedback(h).rounded(w, 127), q)
+    np.testing.assert_allclose(np.einsum("rk,kj,rj->r", off, damped, off), (d * e**2).sum(axis=1), rtol=1e-9)
+
+
 def test_rows_on_a_trained_grid_stay_and_others_do_not():
     rng = np.random.default_rng(0)
     _, h = correlated(rng, 40)

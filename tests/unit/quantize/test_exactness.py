@@ -12,6 +12,7 @@ from snncompile.ir.linear_ops import Gather, Input, Linear
 from snncompile.ir.neuron import Fire, Reset, constant
 from snncompile.passes import run_passes
 from snncompile.quantize import Options, dequantise, quantize
+from snncompile.quantize.constants import integers
 
 SEEDS = st.integers(0, 2**32 - 1)
 FIRES = {"ge": Fire.STEP_GE, "gt": Fire.STEP_GT, "relu": Fire.RELU, "none": Fire.NONE}
@@ -131,6 +132,18 @@ def test_strict_and_inclusive_comparison_at_exact_ties(fire):
     assert got == ([1, 0, 0, 1, 0] if fire == "ge" else [0] * 5)
     n = result.graph.by_name["n"]
     assert n.threshold.item() == round(1 / n.v_scale.item()) + (fire == "gt")
+
+
+@pytest.mark.parametrize("fire", ["ge", "gt"])
+@given(seed=SEEDS)
+@settings(max_examples=10, deadline=None)
+def test_whole_membranes_compare_with_thresholds_of_each_step_as_the_real_ones_do(fire, seed):
+    rng = np.random.default_rng(seed)
+    lsb, q = 2.0 ** -rng.integers(0, 6), np.arange(-40, 41)[:, None, None]
+    theta = rng.choice([rng.uniform(-1, 1, (7, 3)), rng.integers(-20, 20, (7, 3)) * lsb])
+    n = neuron("n", "x", fire=FIRES[fire], reset=Reset.KEEP, theta=theta)
+    threshold = integers(n, None, (3,), lsb=np.full((3,), lsb), lattice=0, limit=2**23 - 1).fields["threshold"]
+    np.testing.assert_array_equal(q >= threshold, q * lsb >= theta if fire == "ge" else q * lsb > theta)
 
 
 @pytest.mark.parametrize(
