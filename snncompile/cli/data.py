@@ -16,14 +16,16 @@ from snncompile import files
 from snncompile.errors import CompileError, fail
 
 Array = npt.NDArray[Any]
+TEACHER = "teacher."
+"""What the names of a teacher's activities begin with; the layer's name follows."""
 RECIPE = "write it with numpy.savez('data.npz', x=images, y=labels)"
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
     """``x`` (N, T | 1, *shape), floating; ``y`` (N,) or None; ``source`` in words, ``grid`` (low, high, step) if the type tells;
-    ``extra`` the other arrays of the file that have an entry per sample, by name; ``by_name`` the samples of every input where there
-    are several, of which ``x`` is then the first."""
+    ``extra`` the other arrays of the file that have a number per sample, and a teacher's as they are, by name; ``by_name`` the samples of
+    every input where there are several, of which ``x`` is then the first."""
 
     x: Array
     y: Array | None
@@ -54,7 +56,7 @@ class Data:
         return self._cut(slice(start, stop))
 
     def _cut(self, part: slice) -> Data:
-        extra = None if self.extra is None else {k: v[part] for k, v in self.extra.items()}
+        extra = None if self.extra is None else {k: v[part] if _beside(v, len(self)) else v for k, v in self.extra.items()}
         by_name = {k: v[part] for k, v in self.by_name.items()}
         return replace(self, x=self.x[part], y=None if self.y is None else self.y[part], extra=extra, by_name=by_name)
 
@@ -79,9 +81,13 @@ def load_data(path: Path, shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]
     x, grid = next(iter(found.values()))
     grid = grid if all(g == grid for _, g in found.values()) else None
     y = _labels(path, arrays["y"], len(x)) if "y" in arrays else None
-    extra = {k: v for k, v in arrays.items() if k not in (*shapes, "y") and v.ndim and len(v) == len(x) and v.dtype.kind in "biuf"}
+    extra = {k: v for k, v in arrays.items() if k not in (*shapes, "y") and (k.startswith(TEACHER) or _beside(v, len(x)))}
     by_name = {name: values for name, (values, _) in found.items()} if isinstance(shape, Mapping) else {}
     return Data(x, y, str(path), hashlib.sha256(raw).hexdigest(), grid, extra, by_name)
+
+
+def _beside(array: Array, count: int) -> bool:
+    return bool(array.ndim) and len(array) == count and array.dtype.kind in "biuf"
 
 
 def _samples(
@@ -107,7 +113,7 @@ def _arrays(path: Path, raw: bytes) -> dict[str, Array]:
         raise fail("SNN020", f"{path} is a single array (.npy), expected an .npz with x and optional y", help=RECIPE)
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-            wanted = [n for n in archive.files if n in ("x", "y") or n.startswith("teacher.")]
+            wanted = [n for n in archive.files if n in ("x", "y") or n.startswith(TEACHER)]
             return {name: archive[name] for name in (wanted if "x" in wanted else archive.files)}
     except ValueError as e:
         if "Object arrays" in str(e):
@@ -138,7 +144,7 @@ def _with_time(path: Path, x: Array, shape: tuple[int, ...], steps: int, name: s
     )
 
 
-def _way_out(found: tuple[int, ...], shape: tuple[int, ...], steps: int) -> str | None:
+def _way_out(found: tuple[int, ...], shape: tuple[int, ...], steps: int) -> str:
     """The NumPy expression that would mend a common mistake."""
     if found == shape:
         return "a single sample needs a leading axis: x[None]"
@@ -158,7 +164,7 @@ def _way_out(found: tuple[int, ...], shape: tuple[int, ...], steps: int) -> str 
         return "samples come first, then time: x.swapaxes(0, 1)"
     if found[2:] == shape:
         return f"the file has {found[1]} steps, the network runs {steps}; pick {steps} of them or compile with --steps {found[1]}"
-    return None
+    return "give samples of the shape that the network was compiled for"
 
 
 def _labels(path: Path, y: Array, count: int) -> Array:
@@ -172,7 +178,7 @@ def _labels(path: Path, y: Array, count: int) -> Array:
         raise wrong(f"have shape {list(y.shape)}, x has {count} samples", "give one class number per sample")
     whole = y.reshape(count)
     if not np.all(np.isfinite(whole)) or np.any(whole != np.rint(whole)) or whole.min() < -1 or whole.max() >= 2**31:
-        raise wrong("are not all class numbers 0, 1, 2..., or -1 for none")
+        raise wrong("are not all class numbers 0, 1, 2..., or -1 for none", "give a whole number per sample; classes count from 0")
     return whole.astype(np.int64)
 
 

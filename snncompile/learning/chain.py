@@ -35,11 +35,14 @@ def find_chain(graph: Graph, layers: Iterable[str]) -> tuple[Link, ...]:
     """The layers called ``layers`` and the frozen ones between them and the readout, in the order in which spikes pass them.
 
     A layer is called by its node's name, its population's, or the module's it came from.
-    Errors  SNN805 no such layer; SNN806 a layer that cannot learn on the chip, with the reason
+    Errors  SNN805 no such layer; SNN810 one named twice; SNN806 a layer that cannot learn on the chip, with the reason
     """
-    wanted = {}
-    for layer in dict.fromkeys(layers):
+    wanted: dict[str, str] = {}
+    for layer in layers:
         port, population = _find(graph, layer)
+        if population.name in wanted:
+            again = "twice" if wanted[population.name] == layer else f"as '{wanted[population.name]}', too"
+            raise fail("SNN810", f"the layer '{layer}' is named {again}", loc=population.loc, help="name every layer that learns once")
         _check_plastic(layer, port, population)
         wanted[population.name] = layer
     return links(graph, wanted, wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -200,10 +200,10 @@ def no_labels(data: str) -> CompileError:
     return fail("SNN813", f"{data} has no labels to learn from", help="add an array y with one class number per sample")
 
 
-def no_teacher(data: str, key: str, shape: list[int]) -> CompileError:
-    """The error of samples without the activities that a local rule learns from (SNN815)."""
+def no_teacher(data: str, key: str, shape: list[int], notes: Iterable[str] = ()) -> CompileError:
+    """The error of samples without the activities that a local rule learns from, and what there is instead (SNN815)."""
     return fail(
-        "SNN815", f"{data} has no array '{key}' of shape {shape}, values 0..1, to learn from",
+        "SNN815", f"{data} has no array '{key}' of shape {shape}, values 0..1, to learn from", notes=notes,
         help="add the teacher's activity of every neuron, divided by its 99th percentile and cut to 0..1",
     )  # fmt: skip
 

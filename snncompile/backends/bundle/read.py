@@ -73,15 +73,12 @@ class Bundle:
 
 def is_bundle(path: Path) -> bool:
     """Whether a path looks like a bundle of ours, whole or damaged; reads no more than the start of the manifest."""
-    if path.is_dir():
-        try:
-            return files.manifest_of(path, str(path)).get("format") == FORMAT
-        except CompileError:
-            return False
     try:
+        if path.is_dir():
+            return files.manifest_of(path, str(path)).get("format") == FORMAT
         with zipfile.ZipFile(path) as archive, archive.open(files.MANIFEST) as file:
             return f'"{FORMAT}"'.encode() in file.read(files.LARGEST_MANIFEST)
-    except BAD_ZIP:
+    except (CompileError, *BAD_ZIP):
         return False
 
 

@@ -39,10 +39,16 @@ def verify(obj: dict[str, Any], /, bundle: Path, learning: bool, test: Path | No
       snncompile verify model.snn --data images.npz --against model.pt --backend lava --json
       snncompile verify learner.snn --learning --data images.npz --json
     """
+    elsewhere = ("data", "samples", "timeout", "as_json")
+    given = {k: bool(v) for k, v in {"test": test, "no_lava": no_lava, **options}.items()}
+    unread = [k for k, v in given.items() if v and (k not in (*elsewhere, "test", "no_lava") if learning else k in ("test", "no_lava"))]
+    if unread:
+        name = {"backends": "backend", "states": "state"}.get(unread[0], unread[0]).replace("_", "-")
+        raise click.UsageError(f"--{name} goes {'not' if learning else 'only'} with --learning.", click.get_current_context())
     if learning:
         from snncompile.cli.work import verify_learning as learned  # noqa: PLC0415
 
-        kept = {k: options[k] for k in ("data", "samples", "timeout", "as_json")}
+        kept = {k: options[k] for k in elsewhere}
         return learned.verify_learning(learned.Request(bundle=bundle, test=test, lava=not no_lava, quiet=obj["quiet"], **kept))
     from snncompile.cli.work import verify as work  # noqa: PLC0415
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from snncompile import files
-from snncompile.backends.bundle import Bundle, check_destination, open_draft
+from snncompile.backends.bundle import Bundle, check_destination, is_bundle, open_draft
 from snncompile.backends.lava.interpreter import find_interpreter
 from snncompile.cli import show
 from snncompile.cli.data import check_labels
@@ -23,6 +23,7 @@ from snncompile.cli.work.verifying import check, report_failures
 from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Graph, Readout
 from snncompile.learning.attach import LearnOptions
+from snncompile.learning.method import find_method
 from snncompile.quantize import Options
 from snncompile.report.html import render
 from snncompile.report.summary import print_export
@@ -30,6 +31,10 @@ from snncompile.target import load_target
 from snncompile.verify import Verification
 
 LAVA_SAMPLES = 256
+LEARNING = (
+    "learning_rate", "loss", "trace_leak", "headroom", "surrogate", "feedback", "feedback_scale", "warm_up", "local_weight",
+    "learning_seed",
+)  # fmt: skip
 SECONDS_PER_SYNAPSE, SECONDS_PER_POPULATION = 2e-9, 1e-3
 
 
@@ -69,11 +74,35 @@ class Request(ModelOptions):
 
     def learning(self, trained_with: str | None) -> LearnOptions:
         """What learns on the chip, and how: by default by the rule that the network was trained with, or by OTTT."""
+        rule = (trained_with or "ottt") if self.rule is None else self.rule
+        method = find_method(rule)
+        others = ("feedback", "feedback_scale") if method.local else ("warm_up", "local_weight")
+        unread = self._given(*others, *(() if method.trace else ("trace_leak",)))
+        if unread:
+            raise fail("SNN810", f"the rule '{method.name}' does not read {unread[0]}", help="leave it out, or choose another rule: --rule")
         return LearnOptions(
-            layer=self.plastic, rule=self.rule or trained_with or "ottt", rate=self.learning_rate, loss=self.loss, leak=self.trace_leak,
+            layer=self.plastic, rule=rule, rate=self.learning_rate, loss=self.loss, leak=self.trace_leak,
             surrogate=self.surrogate, feedback=self.feedback, feedback_scale=self.feedback_scale, warm=self.warm_up,
             weight=self.local_weight, seed=self.learning_seed,
         )  # fmt: skip
+
+    def check_learning(self) -> None:
+        """Refuse options of learning that nothing reads (SNN810)."""
+        unread = [] if self.learn else self._given("rule", *LEARNING)
+        if unread:
+            raise fail("SNN810", f"{unread[0]} says how a layer learns, and none does", help="say which one learns: --learn LAYER")
+        if self.learn and not self.plastic:
+            raise fail("SNN810", "--learn names no layer", help="name one or more layers, with commas between")
+        if self.learn and self.model is not None and netx.is_net(self.model):
+            raise fail(
+                "SNN810", f"{self.model} holds integers, and learning begins with a trained network of floats",
+                help="export the network that the file came from",
+            )  # fmt: skip
+
+    def _given(self, *names: str) -> list[str]:
+        """Those of some options that differ from their defaults, as they are written."""
+        defaults = {f.name: f.default for f in fields(Request)}
+        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != defaults[name]]
 
     @property
     def plastic(self) -> tuple[str, ...]:
@@ -100,6 +129,12 @@ def export(request: Request) -> int:
     """Run the command; the exit status."""
     started = time.monotonic()
     destination = request.destination
+    request.check_learning()
+    if request.model is not None and is_bundle(request.model):
+        raise fail(
+            "SNN002", f"{request.model} is a bundle, which is compiled already, expected a network",
+            help="name the network that it came from; a bundle that learns goes on learning with snncompile learn",
+        )  # fmt: skip
     for path in (request.model, request.data, request.calibration):
         if path is not None:
             files.check_file(path)

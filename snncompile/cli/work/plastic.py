@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from snncompile.backends.bundle import Bundle
-from snncompile.cli.data import Data
+from snncompile.cli.data import TEACHER, Data
 from snncompile.cli.progress import Progress
 from snncompile.cli.work.verifying import warn_clipped
 from snncompile.errors import fail
@@ -29,8 +29,6 @@ from snncompile.verify.saturation import clipped_inputs
 if TYPE_CHECKING:
     from snncompile.online.chain import Stage
 
-TEACHER = "teacher."
-"""What the names of a teacher's activities in an .npz begin with; the layer's name follows."""
 BATCH = 32
 HELD_OUT = 4
 TRIAL, SPARE = 4096, 1.25
@@ -49,11 +47,12 @@ def make_plastic(
     made = _made(compiled, options)
     given = _headroom(made.program, headroom)
     room = {x.population: given.get(x.population, 1.5) for x in made.program.layers}
-    if len(given) < len(room) and data is not None and data.y is not None and _teaches(made.program, data):
+    taught = data is not None and _teaches(made.program, made.result.graph, data)
+    if len(given) < len(room) and data is not None and data.y is not None and taught:
         progress.phase("trying the float rule for the range of the weights")
         program, graph = made.program, made.result.graph
-        taught = seen(graph, program, data.first(TRIAL), progress)
-        reached = float_weights(program, graph, taught, keep=(0, len(taught.labels)))
+        part = heard(graph, program, data.first(TRIAL), progress.count)
+        reached = float_weights(program, graph, part, keep=(0, len(part.labels)))
         for x, w in zip(program.layers, reached, strict=True):
             growth = float(np.abs(w[-1]).max() / (np.abs(w[0]).max() or 1.0))  # of a layer whose weights are all 0, relative to 1
             room[x.population] = given.get(x.population, max(1.0, SPARE * growth))
@@ -66,17 +65,20 @@ def _headroom(program: LearningProgram, text: str | None) -> dict[str, float]:
     found: dict[str, float] = {}
     names = {name: x.population for x in program.layers for name in (x.synapse, x.population)}
     for part in [] if text is None else text.split(","):
-        layer, _, number = part.rpartition("=")
-        layer = layer.strip().replace(".", "_")
+        layer, equals, number = (piece.strip() for piece in part.rpartition("="))
+        layer = layer.replace(".", "_")
         try:
             value = float(number)
         except ValueError:
             raise fail(
                 "SNN810", f"learning has no headroom {number!r}", help="write a number, or layer=number with commas between"
             ) from None
-        if layer and layer not in names:
+        if equals and layer not in names:
             raise fail("SNN810", f"learning has no headroom for '{layer}'", help=f"the layers that learn are: {', '.join(names)}")
-        found |= {names[layer]: value} if layer else dict.fromkeys(names.values(), value)
+        for name in [names[layer]] if layer else dict.fromkeys(names.values()):
+            if name in found:
+                raise fail("SNN810", f"'{name}' has two headrooms, {found[name]:g} and {value:g}", help="give each layer one")
+            found[name] = value
     return found
 
 
@@ -140,15 +142,9 @@ def learning_of(bundle: Bundle) -> LearningProgram:
 
 
 def features(bundle: Bundle, data: Data, progress: Progress, *, teaching: bool = True) -> Features:
-    """Run the frozen part of the network on labelled samples; SNN813 without labels, or (``teaching``) a teacher that the rule needs."""
+    """Run the frozen part of the network on labelled samples that were checked (``check_stream``)."""
     progress.phase("running the frozen layers")
-    return seen(bundle.graph, learning_of(bundle), data, progress, teaching=teaching)
-
-
-def seen(graph: Graph, program: LearningProgram, data: Data, progress: Progress, *, teaching: bool = True) -> Features:
-    """What the population in front of the first plastic layer sends in labelled samples."""
-    check_stream(graph, program, data, teaching=teaching)
-    return heard(graph, program, data, progress.count, teaching=teaching)
+    return heard(bundle.graph, learning_of(bundle), data, progress.count, teaching=teaching)
 
 
 def check_stream(graph: Graph, program: LearningProgram, data: Data, *, teaching: bool = True) -> None:
@@ -157,13 +153,13 @@ def check_stream(graph: Graph, program: LearningProgram, data: Data, *, teaching
         raise no_labels(data.source)
     if teaching:
         teachers(program, graph, data)
-    warn_clipped(clipped_inputs(graph, default_input(graph, data.x)))
+    warn_clipped(clipped_inputs(graph, default_input(graph, data.samples)))
 
 
 def heard(graph: Graph, program: LearningProgram, data: Data, count: Callable[[int, int], None], *, teaching: bool = True) -> Features:
-    """``seen``, of samples that were checked."""
+    """What the population in front of the first plastic layer sends in labelled samples that were checked."""
     assert data.y is not None
-    payloads = input_values(graph, default_input(graph, data.x))
+    payloads = input_values(graph, default_input(graph, data.samples))
     parts = []
     for start in range(0, len(data), BATCH):
         chunk = {k: v[start : start + BATCH] for k, v in payloads.items()}
@@ -177,15 +173,18 @@ def heard(graph: Graph, program: LearningProgram, data: Data, count: Callable[[i
     return Features(payloads, np.concatenate(parts), data.y, teachers(program, graph, data) if teaching else {})
 
 
-def _teaches(program: LearningProgram, data: Data) -> bool:
-    """Whether the data have what local errors need."""
-    return all(f"{TEACHER}{x.synapse}" in (data.extra or {}) for x in program.layers if x.population in program.local)
+def _teaches(program: LearningProgram, graph: Graph, data: Data) -> bool:
+    """Whether the data have what local errors need; what they do have must be right (SNN815)."""
+    if not program.local:
+        return True
+    there = any(name.startswith(TEACHER) for name in data.extra or {})
+    return there and bool(teachers(program, graph, data))
 
 
 def teachers(program: LearningProgram, graph: Graph, data: Data) -> dict[str, Array]:
     """The teacher's activities of layers with a local error as graded inputs: rint(255 A).
 
-    Errors  SNN815 none in the data, of another shape, or beyond 0..1
+    Errors  SNN815 none in the data, no numbers, of another shape, or beyond 0..1
     """
     found = {}
     for x in program.layers:
@@ -194,10 +193,25 @@ def teachers(program: LearningProgram, graph: Graph, data: Data) -> dict[str, Ar
         key = f"{TEACHER}{x.synapse}"
         shape = [len(data), math.prod(graph.shape(x.population))]
         values = (data.extra or {}).get(key)
-        if values is None or list(values.shape) != shape or not (values.min() >= 0 and values.max() <= 1):
-            raise no_teacher(data.source, key, shape)
+        wrong = _wrong(values, shape)
+        if values is None or wrong is not None:
+            others = [f"'{name}' {list(v.shape)}" for name, v in (data.extra or {}).items() if name.startswith(TEACHER) and name != key]
+            raise no_teacher(data.source, key, shape, [wrong] if wrong else [f"it holds {', '.join(others)}"] if others else [])
         found[x.population] = np.rint(values * ACTIVITY_TOP).astype(np.int64)
     return found
+
+
+def _wrong(values: Array | None, shape: list[int]) -> str | None:
+    """What is wrong with an array of activities."""
+    if values is None:
+        return None
+    if values.dtype.kind not in "biuf":
+        return f"the array there holds {values.dtype}, not real numbers"
+    if list(values.shape) != shape:
+        return f"the array there has shape {list(values.shape)}"
+    if not (values.min() >= 0 and values.max() <= 1):
+        return "the array there holds NaN" if np.isnan(values).any() else f"the array there holds {values.min():g}..{values.max():g}"
+    return None
 
 
 def split(data: Data) -> tuple[Data, Data]:
@@ -208,6 +222,5 @@ def split(data: Data) -> tuple[Data, Data]:
 
 
 __all__ = [
-    "TEACHER", "Features", "check_stream", "features", "float_weights", "heard", "learning_of", "make_plastic", "seen", "split",
-    "torch_stages",
+    "Features", "check_stream", "features", "float_weights", "heard", "learning_of", "make_plastic", "split", "torch_stages",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from snncompile import files
 from snncompile.backends.bundle import Bundle, read_bundle
 from snncompile.cli import show
 from snncompile.cli.progress import Progress
-from snncompile.cli.work.plastic import Features, features, float_weights, learning_of, split, torch_stages
+from snncompile.cli.work.plastic import Features, check_stream, features, float_weights, learning_of, split, torch_stages
 from snncompile.cli.work.request import bundle_data
 from snncompile.errors import Diagnostic
 from snncompile.ir.graph import Array, Readout
@@ -52,8 +52,12 @@ def verify_learning(request: Request) -> int:
         bundle = read_bundle(request.bundle)
         program = learning_of(bundle)
         given = bundle_data(bundle, request.data)
+        check_stream(bundle.graph, program, given)
         stream, held = split(given) if request.test is None else (given, bundle_data(bundle, request.test))
-        taught, test = features(bundle, stream, progress), features(bundle, held, progress, teaching=False)
+        taught = features(bundle, stream, progress)
+        if request.test is not None:
+            check_stream(bundle.graph, program, held, teaching=False)
+        test = features(bundle, held, progress, teaching=False)
         if not np.any(test.labels >= 0):
             raise no_labels(held.source)
         count = request.samples or min(len(taught.labels), affordable(bundle, program, request.timeout))
