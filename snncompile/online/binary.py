@@ -32,7 +32,7 @@ class StraightThrough(torch.autograd.Function):
 class QuantisedConv2d(nn.Module):
     """Convolution without bias whose weight is a function of a latent weight; ``float`` uses the latent weight itself.
 
-        y = w(W) * x,     dL/dW = dL/dw 1[|W| <= 1]      (4), in training; w moves with W, and W may leave [-1, 1]
+        y = w(W) * x,     dL/dW = dL/dw 1[|W| <= 1]  (4), in training of binary and ternary weights;  dL/dW = dL/dw of float ones
 
     Source   EM-PF (arXiv 2410.07547), eq. (4)
     Shapes   x [B,in,H,W]; weight [out,in,k,k], latent; y [B,out,H',W']
@@ -55,7 +55,7 @@ class QuantisedConv2d(nn.Module):
         """Return this step's current."""
         with torch.no_grad():
             weight = self.quantise(self.weight)
-        if self.training:
+        if self.training and self.BITS < 32:
             weight = StraightThrough.apply(self.weight, weight)
         return functional.conv2d(x, weight, None, self.stride, self.padding)
 

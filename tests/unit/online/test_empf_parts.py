@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snncompile.errors import CompileError
-from snncompile.online.binary import BinaryConv2d, TernaryConv2d
+from snncompile.online.binary import CONVOLUTIONS, BinaryConv2d, TernaryConv2d
 from snncompile.online.hdlif import HDLIF, ParallelHDLIF, quantised
 from snncompile.online.seca import SECA
 
@@ -140,6 +140,16 @@ def test_binary_weights_are_the_channel_mean_times_the_sign_and_learn_inside_one
     latent = torch.tensor([0.0, -2.0, 1.0, 1.0]).view(1, 4, 1, 1)
     assert conv.quantise(latent).flatten().tolist() == [0, -1, 1, 1]
     assert conv.eval()(torch.ones(1, 1, 1, 1).double()).flatten().tolist() == [-0.5, 1.5]
+
+
+def test_float_weights_are_ordinary_ones_and_learn_beyond_one():
+    conv = CONVOLUTIONS["float"](1, 2, 1).double()
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([[[[-0.5]]], [[[1.5]]]]))
+    y = conv(torch.full((1, 1, 1, 1), 3.0).double())
+    y.sum().backward()
+    assert y.flatten().tolist() == [-1.5, 4.5]
+    assert conv.weight.grad.flatten().tolist() == [3, 3]
 
 
 def test_ternary_weights_have_one_threshold_and_one_scale_per_layer():
