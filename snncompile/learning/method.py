@@ -79,7 +79,7 @@ METHODS = {
             exact=(_BARE_SPIKE,),
         ),
         Method(
-            name="osr", trace=False, psi="sigmoid:4", equation=_PLAIN, hidden=_PLAIN_HIDDEN, source="Jiang et al., ICLR 2024",
+            name="osr", trace=False, psi="sigmoid:4", equation=_PLAIN, hidden=_PLAIN_HIDDEN, source="Zhu et al., ICLR 2024",
             exact=(_BARE_SPIKE,),
             approximated=("the norm is frozen and folded into the weights: its statistics do not follow the data",),
         ),
