@@ -86,7 +86,10 @@ class TdBatchNorm(nn.BatchNorm2d):
 
 
 class GLIFBlock(nn.Module):
-    """y = GLIF(tdbn(conv2(GLIF(tdbn(conv1(x))))) + identity);  identity = tdbn(x), or tdbn(conv1x1(x)) where the shape changes."""
+    """y = GLIF(tdbn(conv2(GLIF(tdbn(conv1(x))))) + identity);  identity = tdbn(x), or tdbn(conv1x1(x)) where the shape changes.
+
+    Source   as ``GatedLIF``      Shapes   x [T,B,in,H,W]; y [T,B,out,H/stride,W/stride], spikes
+    """
 
     def __init__(self, plan: BlockPlan, steps: int) -> None:
         super().__init__()

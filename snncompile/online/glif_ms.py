@@ -17,6 +17,7 @@ from snncompile.online.stages import InputNorm, input_norm
 class GLIFMSBlock(nn.Module):
     """y = tdbn(conv2(GLIF(tdbn(conv1(GLIF(x)))))) + identity;  identity = tdbn(x), or tdbn(conv1x1(x)), of the real-valued stream.
 
+    Source   as ``GatedLIF``
     Shapes   x [T,B,in,H,W]; y [T,B,out,H/stride,W/stride], real-valued
     """
 

@@ -28,7 +28,7 @@ class HDLIF(Stateful):
     What is cut off would carry dv/dm = 1 - 1[mh > theta]: nothing where a neuron fires at every step (theorem 4.2).
 
     Source   EM-PF (arXiv 2410.07547; v3 "HD-LIF", CVPR 2026), eqs. (1) to (7)
-    Ranges   lam, theta, a, b in (0, 1), 1/2 at first; k any real number (negative where g <= -a sd / b), so |k lam| may exceed 1
+    Ranges   lam, theta, a, b in (0, 1), 1/2 at first; k any real number (not positive where g <= -a sd / b), so |k lam| may exceed 1
     Shapes   I, v, s [B,C,H,W]; alpha, v_th, bn_ratio, mem_ratio [T]; BN_t: T batch norms over C channels, eps 1e-5
     State    ``v`` and the step counter ``t``, plain attributes; v[-1] = 0
     Errors   SNN703 less than 1 step; SNN705 a step beyond the T the parameters are for; SNN704 the state of another batch

@@ -22,6 +22,7 @@ def synapse_norm(conv: nn.Conv2d) -> nn.Sequential:
 class PreActStreamBlock(nn.Module):
     """y = renorm(conv2(LIF(renorm(conv1(LIF(x)))))) + identity,   identity = x, or renorm(conv1x1(x)): of the real-valued stream itself.
 
+    Source   as ``OSRNetwork``, "NF" ResNet-34
     Shapes   x [B,in,H,W]; y [B,out,H/stride,W/stride], real-valued
     """
 

@@ -15,6 +15,7 @@ from snncompile.online.neuron import OnlineLIF, Scale
 class InputNorm(nn.Module):
     """Raw pixels to network input:  y = (x * scale - mean) / std,  per channel.
 
+    Source   the input normalisation of each method's experiments
     Shapes   x, y [B,C,H,W], x in the data's own unit (0..255 for uint8 images, as float); mean, std: C numbers
     Note     the numbers belong to the architecture, not to the weights: they are in ``arch_args``, not in the state dict
     """
@@ -52,6 +53,7 @@ class SpikingConv(nn.Module):
 
     ``a`` is the trace of x where x's neurons keep it (NDOT); ``traced`` gives on what this stage's neurons keep, with the same gain.
 
+    Source   OTTT (Xiao et al., NeurIPS 2022), VGG-11 with scaled weight standardisation
     Shapes   x [B,in,H,W]; y [B,out,H,W], values 0 or ``scale``
     """
 

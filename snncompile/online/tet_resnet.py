@@ -21,7 +21,10 @@ def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> OverTime
 
 
 class TETBlock(nn.Module):
-    """y = LIF(bn(conv2(LIF(bn(conv1(x))))) + identity);  identity = x, or bn(conv1x1(x)) where the shape changes: spikes meet a current."""
+    """y = LIF(bn(conv2(LIF(bn(conv1(x))))) + identity);  identity = x, or bn(conv1x1(x)) where the shape changes: spikes meet a current.
+
+    Source   as ``TETResNet``      Shapes   x [T,B,in,H,W]; y [T,B,out,H/stride,W/stride], spikes
+    """
 
     def __init__(self, plan: BlockPlan, neuron: Callable[[], LoopedNeuron]) -> None:
         super().__init__()

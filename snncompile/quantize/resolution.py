@@ -1,10 +1,10 @@
 """How fine a graded payload may be: as fine as the accumulators and membranes of its readers can add up without overflow.
 
-A reader holds 2**b membrane LSBs to either side, and what it adds up must stay below that for every input. Its smallest weight step
-times the payload's LSB is one membrane LSB at most, so
+A reader adds up to 2**b membrane LSBs to either side, half of what a membrane holds, for every input. Its smallest weight step times
+the payload's LSB is one membrane LSB at most, so
 
     LSB >= load * memory / (step * 2**b)      load    sum of |weight| * largest payload over all its ports, per channel
-                                              memory  1 / (1 - leak), at most T: how much of the past a membrane keeps
+                                              memory  sum over t < T of |leak|^t: how much of the past a membrane keeps
                                               step    a trained grid (of the only port), a single synapse, else largest / codes
 """
 
