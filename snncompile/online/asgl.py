@@ -48,6 +48,7 @@ class ASGLNeuron(LoopedNeuron):
     (and for ever without ``learn_decay``). The threshold is a constant (1/2 for DVS, 1 for CIFAR).
     Source   as ``AdaptiveSpike``
     Shapes   I, y [T,B,C,H,W]; u, s, v of one step; v[-1] = 0; d a scalar
+    Ranges   0 < sigmoid(d) < 1; s 0 or 1 in eval mode, 0..1 in training
     """
 
     decay: Tensor

@@ -13,7 +13,8 @@ class StraightThrough(torch.autograd.Function):
     """Use ``quantised`` in place of the latent weight; its gradient goes to the latent weight where |W| <= 1:  dL/dW = dL/dw 1[|W| <= 1].
 
     Source   EM-PF (arXiv 2410.07547), eq. (4)
-    Shapes   latent and quantised: equal
+    Shapes   latent and quantised: equal, any
+    Ranges   of W any; outside [-1, 1] it learns no more
     """
 
     @staticmethod
@@ -69,6 +70,7 @@ class BinaryConv2d(QuantisedConv2d):
     """w = mean|W| * sign(W), the mean over one output channel; sign(0) = 0.
 
     Source   EM-PF (arXiv 2410.07547), BConv, as AdamBNN's (Liu et al., ICML 2021)
+    Ranges   w one of -scale, 0, scale of its channel; scale >= 0
     Shapes   W, w [out,in,k,k]; as ``QuantisedConv2d``
     """
 
@@ -85,6 +87,7 @@ class TernaryConv2d(QuantisedConv2d):
 
     Both means are over the whole layer.
     Source   EM-PF (arXiv 2410.07547), ternary variant, after ternary weight networks (Li et al., 2016)
+    Ranges   w one of -scale, 0, scale of its layer; 0 <= scale <= 1
     Shapes   W, w [out,in,k,k]; as ``QuantisedConv2d``
     """
 

@@ -28,6 +28,7 @@ class Stage:
         a[t] = trace a[t-1] + s[t];           W -= step * share * modulator (outer) a       where ``step`` is not 0
 
     Source     as ``learn_chain``
+    shapes     weight [out,in]; bias, leak, threshold, reset [1 or T, 1 or out]; start [1 or out]; feedback [out,classes]
     share      [out] or [1], 1 if not given
     modulator  of the readout: g;  of a hidden layer: M psi(unit (m - threshold)), M = feedback @ g, or W^T of the layer behind times its
                modulator where there is no ``feedback``; ``local``: (r - A) / (t + 1) psi, r the mean of the spikes so far

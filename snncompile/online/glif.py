@@ -72,6 +72,7 @@ class TdBatchNorm(nn.BatchNorm2d):
 
     Source   Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks" (AAAI 2021), with GLIF's threshold of 1/2
     Shapes   x, y [T*B,C,H,W]; mu, var, w, b [C], over time, batch and positions
+    Ranges   alpha > 0; w, b any real numbers
     """
 
     def __init__(self, features: int, alpha: float = 1.0) -> None:

@@ -154,6 +154,7 @@ def ltl_batch(
     Memory does not grow with T. Returns the cumulated scores summed from ``warm`` on, [B,classes].
     Source   as ``LTLStage``; T = 16 and ``warm`` = 12 in its code
     Shapes   x [B,in_channels,H,W], shown at every step; labels [B]
+    Ranges   0 <= warm < steps; C >= 0
     Errors   SNN731 no step learns: warm >= steps
     """
     if warm >= steps:

@@ -88,6 +88,7 @@ def through_time(
     Source   STBP: Wu et al. (Frontiers in Neuroscience 2018); TET as ``tet_loss``; Shortcut: Guo et al., "Take A Shortcut Back: Mitigating
              the Gradient Vanishing for Training Spiking Neural Networks" (NeurIPS 2024, arXiv 2401.04486)
     Shapes   frames [T,B,C,H,W]; net(frames) is [T,B,classes]
+    Ranges   0 <= lamb <= 1; shortcut >= 0
     Errors   SNN731 no frame at all
     """
     if len(frames) == 0:

@@ -63,7 +63,7 @@ class NDOTLIF(OnlineLIF):
 def bounded_ratio(after: Tensor, before: Tensor, bound: float) -> Tensor:
     """NDOT's e = clamp(after / before, -bound, bound), and ``bound`` where ``before`` is 0.
 
-    Source   as ``NDOTLIF``      Shapes   after, before any, equal
+    Source   as ``NDOTLIF``      Shapes   after, before, e any, equal      Ranges   bound > 0, the leak; -bound <= e <= bound
     """
     at_zero = before == 0
     return torch.where(at_zero, bound, after / torch.where(at_zero, 1.0, before)).clamp(-bound, bound)

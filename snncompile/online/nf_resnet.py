@@ -24,6 +24,7 @@ class NFBlock(nn.Module):
 
     beta^2 is the variance expected of x: 1, plus 0.2^2 for every block from the last change of shape on; a constant, not a parameter.
     Source   as ``NFResNet``
+    Ranges   beta >= 1
     Shapes   x [B,in,H,W], y [B,out,H/stride,W/stride], real-valued; gain a scalar, 0 at first
     """
 

@@ -55,6 +55,7 @@ class OnlineRenorm(Stateful):
               mean[var_t + mu_t^2] - mean[mu_t]^2, enter the running ones (momentum 0.9) when the next batch begins, or at ``forget``.
     Source    OSR: Zhu et al., "Online Stabilization of Spiking Neural Networks" (ICLR 2024), "online spiking renormalization"
     Shapes    x, y [B,C] or [B,C,H,W]; gamma, beta, run_mean, run_var [C]
+    Ranges    gamma, beta any real numbers; run_var >= 0; 0 <= momentum <= 1; agreement >= 1
     State     sums over the steps of the batch, plain attributes, without graph
     """
 

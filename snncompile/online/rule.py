@@ -69,6 +69,7 @@ def step_loss(logits: Tensor, labels: Tensor, steps: int, mse: float = 0.05) -> 
     Source   OTTT (Xiao et al., NeurIPS 2022): a = 0.05 for CIFAR, 0.001 for DVS, 0 for ImageNet; OSR alike. SLTT's code takes the
              constant 1 for onehot unless it is told otherwise (-mse_n_reg); here it is onehot for all rules
     Shapes   logits [B,classes], labels [B] int64; a scalar
+    Ranges   0 <= a <= 1; steps = T >= 1
     """
     loss = (1 - mse) * functional.cross_entropy(logits, labels)
     if mse > 0:

@@ -25,6 +25,7 @@ class SECA(Stateful):
 
     Source   EM-PF (arXiv 2410.07547), eq. (9)
     Shapes   I, I' [B,C,H,W]; the convolution runs along the channels, kernel 5, padding 2, with bias: 6 parameters; gates [T,C]; spread []
+    Ranges   every gate in (0, 1)
     State    the step counter ``t`` and ``gate``, the gate [B,C] of the last live step
     Errors   SNN705 with fixed gates: a step beyond T; SNN706 they were never calibrated
     """

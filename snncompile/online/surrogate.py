@@ -21,6 +21,8 @@ class Sigmoid:
     """psi = alpha * sg * (1 - sg),  sg = sigmoid(alpha * x).
 
     Source   Xiao et al., "Online Training Through Time for Spiking Neural Networks" (NeurIPS 2022), alpha = 4; NDOT and OSR take the same
+    Shapes   x, psi any, equal; x = u - threshold in units of u
+    Ranges   alpha > 0; 0 <= psi <= alpha / 4
     Errors   SNN703 alpha not positive
     """
 
@@ -42,6 +44,8 @@ class Triangle:
 
     Source   SLTT (Meng et al., ICCV 2023), there "piecewise quadratic" with width 1: max(0, 1 - |u - 1|); TET (Deng et al., ICLR 2022);
              EM-PF (arXiv 2410.07547), eq. (2), for what its neuron is compared with; ``HDLIF`` itself has no surrogate
+    Shapes   x, psi any, equal; x = u - threshold in units of u
+    Ranges   width > 0; 0 <= psi <= 1 / width
     Errors   SNN703 width not positive
     """
 
@@ -61,6 +65,8 @@ class Rectangle:
     """psi = 1[|x| < width / 2] / width.
 
     Source   Wu et al., STBP (2018); GLIF (Yao et al., NeurIPS 2022) with width 1
+    Shapes   x, psi any, equal; x = u - threshold in units of u
+    Ranges   width > 0; psi 0 or 1 / width
     Errors   SNN703 width not positive
     """
 
@@ -80,6 +86,8 @@ class Boxcar:
     """psi = 1[|x| < half], height 1 whatever the width.
 
     Source   LTL (Yang et al., NeurIPS 2022), half = 0.2
+    Shapes   x, psi any, equal; x = u - threshold in units of u
+    Ranges   half > 0; psi 0 or 1
     Errors   SNN703 half not positive
     """
 
@@ -100,6 +108,8 @@ class Dspike:
 
     The temperature b goes from nearly linear (b -> 0) to the step itself (b -> infinity); over [-R, R] psi always integrates to 1.
     Source   Li et al., "Differentiable Spike" (NeurIPS 2021), with R = 1
+    Shapes   x, psi any, equal; x = u - threshold in units of u
+    Ranges   b, R > 0; 0 <= psi <= b / (2 tanh(b R))
     Errors   SNN703 b or R not positive
     """
 

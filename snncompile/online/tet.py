@@ -22,6 +22,7 @@ class HardLIF(LoopedNeuron):
 
     Source   TET (Deng et al., ICLR 2022): leak 1/2, threshold 1, ``Triangle(1)``; the error passes through the reset too
     Shapes   I, s [T,B,C,H,W]; u, v of one step; v[-1] = 0
+    Ranges   0 <= leak <= 1; threshold > 0
     """
 
     def __init__(self, leak: float = 0.5, threshold: float = 1.0, surrogate: Surrogate | None = None) -> None:

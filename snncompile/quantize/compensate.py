@@ -41,6 +41,7 @@ class Feedback:
         H = U D U^T,  U unit upper triangular, of the moments, the largest H[k,k] first, over the mean of H[k,k], plus 0.01 I
 
     Inputs that are always 0 leave nothing to make good.
+    Shapes   moments, H, U (K, K), of K inputs of a row of weights, in units of their payload LSBs
     Source   optimal brain quantisation (Frantar and Alistarh, arXiv 2208.11580); GPTQ (Frantar et al., arXiv 2210.17323) has the order and
              the damping; LDLQ (Chee et al., arXiv 2307.13304) the form with U
     """

@@ -50,6 +50,7 @@ def test_an_object_states_its_equation_and_where_it_comes_from(name):
     text = inspect.getdoc(documented(name)) or ""
     assert re.search(r"^ *Source  +\S", text, re.MULTILINE), f"{name}: no source"
     assert EQUATION.search(text), f"{name}: no equation"
+    assert re.search(r"^ *Shapes|   Shapes|^ *shapes", text, re.MULTILINE) or name == "online.rule.Rule", f"{name}: no shapes"
     for other in re.findall(r"Source +as ``(\w+)``", text):
         home = documented(name.rpartition(".")[0] + "." + other) if hasattr(inspect.getmodule(documented(name)), other) else None
         assert home is not None, f"{name}: the source is said to be that of {other}, which its module does not know"
