@@ -107,7 +107,8 @@ class Dspike:
     """psi = d/dx [ tanh(b * x) / (2 tanh(b * R)) + 1/2 ] for |x| <= R, else 0:   b * (1 - tanh(b x)^2) / (2 tanh(b R)).
 
     The temperature b goes from nearly linear (b -> 0) to the step itself (b -> infinity); over [-R, R] psi always integrates to 1.
-    Source   Li et al., "Differentiable Spike" (NeurIPS 2021), with R = 1
+    Source   Li et al., "Differentiable Spike: Rethinking Gradient-Descent for Training Spiking Neural Networks" (NeurIPS 2021), R = 1.
+             ``tet_vgg`` puts it behind TET's comparison and reset (u > threshold, to 0); code of the same author fires at it, too
     Shapes   x, psi any, equal; x = u - threshold in units of u
     Ranges   b, R > 0; 0 <= psi <= b / (2 tanh(b R))
     Errors   SNN703 b or R not positive

@@ -70,6 +70,37 @@ def test_an_adaptive_neuron_scales_hard_resets_and_is_exact_in_eval_mode():
     assert neuron(currents).flatten().tolist() == [0.5, 0, 0, 0.5]  # u = .5, .25, .375, .5625
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0], ids=["hard", "smooth"])
+def test_the_error_of_an_adaptive_neuron_passes_the_ramp_the_reset_and_time(p):
+    torch.manual_seed(0)
+    neuron = ASGLNeuron(0.5, width=0.8, p=p).double().train()
+    with torch.no_grad():
+        neuron.decay.fill_(0.4)
+    currents, weights = torch.rand(5, 1, 6, 1, 1).double().requires_grad_(), torch.randn(5, 1, 6, 1, 1).double()
+    y = neuron(currents)
+    (y * weights).sum().backward()
+    x, w = currents.detach().numpy().reshape(5, 6), weights.numpy().reshape(5, 6)
+    lam, slope, u, s, v = 1 / (1 + np.exp(-0.4)), 1 / 0.8, np.zeros((5, 6)), np.zeros((5, 6)), np.zeros(6)
+    before = []
+    for t in range(5):
+        before.append(v)
+        u[t] = lam * v + x[t]
+        s[t] = np.clip(slope * (u[t] - 0.5) + 0.5, 0, 1) if p else u[t] >= 0.5
+        v = (1 - s[t]) * u[t]
+    want, back, decay, log_slope = np.zeros((5, 6)), np.zeros(6), 0.0, 0.0  # back = dL/dv[t]
+    for t in reversed(range(5)):
+        inside = np.abs(u[t] - 0.5) < 0.4
+        ds = 0.5 * w[t] - back * u[t]
+        want[t] = ds * inside * slope + back * (1 - s[t])
+        log_slope += (ds * inside * slope * (u[t] - 0.5)).sum()
+        decay += (want[t] * before[t]).sum() * lam * (1 - lam)
+        back = lam * want[t]
+    np.testing.assert_allclose(y.detach().numpy().reshape(5, 6), 0.5 * s, atol=1e-7)
+    np.testing.assert_allclose(currents.grad.numpy().reshape(5, 6), want, atol=1e-6)
+    assert neuron.decay.grad.item() == pytest.approx(decay, abs=1e-6)
+    assert neuron.spike.log_slope.grad.item() == pytest.approx(log_slope, abs=1e-6)
+
+
 def test_smoothing_that_cannot_be_is_refused():
     for arguments in ({"p": 1.5}, {"width": 0.0}):
         with pytest.raises(CompileError) as caught:

@@ -61,6 +61,30 @@ def test_a_gated_neuron_is_its_equation_with_per_channel_gates_and_per_step_cond
     assert all(parameter.grad.abs().sum() > 0 for parameter in neuron.parameters())  # the threshold learns too
 
 
+def test_the_error_of_a_gated_neuron_passes_gates_reset_and_time():
+    torch.manual_seed(2)
+    neuron = GatedLIF(3, 4).double()
+    with torch.no_grad():
+        for parameter in neuron.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    currents, weights = torch.randn(4, 2, 3, 2, 2).double().requires_grad_(), torch.randn(4, 2, 3, 2, 2).double()
+    (neuron(currents) * weights).sum().backward()
+    stored = {name: parameter.detach().clone().requires_grad_() for name, parameter in neuron.named_parameters()}
+    p = {name: value.sigmoid()[..., None, None] for name, value in stored.items()}
+    x, u, s, total = currents.detach().clone().requires_grad_(), 0.0, 0.0, 0.0
+    for t in range(4):  # the equation again; a step whose derivative is 1 within a half of the threshold
+        kept = (1 - p["alpha"] + p["alpha"] * p["tau"]) * (u - p["gamma"] * u * s) - (1 - p["gamma"]) * p["vre"] * s
+        u = kept + p["alpha"] * p["leak"] - p["leak"] + x[t] - p["beta"] * x[t] + p["beta"] * p["conduct"][t] * x[t]
+        ramp = (u - p["vth"]).clamp(-0.5, 0.5)
+        s = (u > p["vth"]).double() + ramp - ramp.detach()
+        total = total + (s * weights[t]).sum()
+    want = torch.autograd.grad(total, [x, *stored.values()])
+    torch.testing.assert_close(currents.grad, want[0])
+    for (name, parameter), gradient in zip(neuron.named_parameters(), want[1:], strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, msg=name)
+        assert gradient.abs().sum() > 0
+
+
 def test_gates_start_as_in_the_official_code():
     neuron = GatedLIF(2, 4)
     values = {name: torch.sigmoid(parameter).flatten()[0].item() for name, parameter in neuron.named_parameters()}
