@@ -18,6 +18,7 @@ from method_memory import training_memory
 from method_rows import Row
 
 import snncompile
+from snncompile.backends.bundle import SCHEMA
 from snncompile.capture.load import load_model
 from snncompile.cli.app import cli
 from snncompile.errors import CompileError
@@ -99,6 +100,7 @@ def export(work: Work) -> dict[str, Any]:
     lava = found["verification"]["backend"]["lava"]
     return {
         "lava": {k: lava[k] for k in ("samples", "differing_bits", "compared_bits")},
+        "schema": SCHEMA,
         "bytes": found["bytes"],
         "approximations": [a for a in found["manifest"]["approximations"] if a.get("declared")],
     }
@@ -202,7 +204,8 @@ def measure(work: Work, known: dict[str, Any], save: Callable[[dict[str, Any]], 
     program = program_hash(compiled)
     if found.get("program_sha256") != program:
         found = {k: v for k, v in found.items() if k not in ("export", "whole_set")} | {"program_sha256": program}
-    if found.get("export", {}).get("lava", {}).get("samples") != work.lava_samples:
+    known_export = found.get("export", {})
+    if known_export.get("lava", {}).get("samples") != work.lava_samples or known_export.get("schema") != SCHEMA:
         say("exporting, and running on Lava")
         found["export"] = export(work)
         save(found)
