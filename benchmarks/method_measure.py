@@ -29,6 +29,7 @@ from snncompile.online import OTSLIF, SECA, Checkpoint, live_gates, load_checkpo
 from snncompile.online.recipe import DATASETS
 from snncompile.online.rule import summed_logits, time_steps
 from snncompile.pipeline import Compiled
+from snncompile.quantize import Options
 from snncompile.quantize.dequantise import dequantise
 from snncompile.verify import default_input
 from snncompile.verify.dynamics import Dynamics, compare, input_values
@@ -72,6 +73,7 @@ class Work:
         return snncompile.compile(
             loaded.model, input_shape=loaded.input_shape, steps=loaded.steps, layout=loaded.layout, calibration=self.calibration,
             input_range=loaded.input_range, readout=loaded.readout, name=loaded.name,
+            options=Options(weight_bits=self.row.weight_bits),
         )  # fmt: skip
 
 
@@ -91,6 +93,7 @@ def export(work: Work) -> dict[str, Any]:
         np.savez(data, x=work.x[: work.lava_samples], y=work.y[: work.lava_samples])
         np.savez(calibration, x=work.calibration)
         options = ["--data", data, "--calibration", calibration, "--lava-samples", work.lava_samples, "-o", Path(scratch) / "model.snn"]
+        options += ["--weight-bits", work.row.weight_bits]
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             cli.main(["export", str(work.row.model), *map(str, options), "--timeout", "1200", "--json"])

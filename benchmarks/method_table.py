@@ -23,6 +23,8 @@ samples than its test set, the same command goes on from there.
 
 NOTES = """
 **Accuracy**: PyTorch's and the integer program's, on the samples of the fourth column; "points" is the difference in percentage points.
+**Weights** have 8 bits with sign, unless the third column says more: then those that need it take two synapses (`--weight-bits`). GLIF's
+network with 8 bits decides 0.16 points worse than in PyTorch on the same 10,000 images (95.86 %), every other row is within 0.1 points with 8.
 **Differing**: events (spikes or payloads) that differ from the network with the program's own weights and biases, each population fed with
 the program's own inputs, over all populations, steps and samples; ties, whose membrane equals the threshold up to float32 rounding, are
 counted apart. The claims are 0 in exact populations and at most 1 in 10,000 elsewhere.
@@ -70,7 +72,8 @@ def cells(row: Row, found: Measured) -> list[str]:
     if not found:
         return ["not trained yet" if not row.model.is_file() else "not measured yet", "", row.network, *[""] * 10]
     data = f"{found['dataset']}, {found['steps']}"
-    out = [data, f"{row.network}, {found['parameters']:,} parameters"]
+    wide = f", weights of {row.weight_bits} bits" if row.weight_bits > 8 else ""
+    out = [data, f"{row.network}, {found['parameters']:,} parameters{wide}"]
     if "refused" in found:
         return [*out, f"refused: {found['refused']['code']}", *[""] * 10]
     whole, sent = found.get("whole_set"), found.get("export", {})

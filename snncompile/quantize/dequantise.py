@@ -11,11 +11,12 @@ from snncompile.errors import InternalError
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.neuron import Neuron
-from snncompile.ir.population import INTEGER_POPULATIONS, ports
+from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.ir.program import NeuronProgram
 from snncompile.quantize.constants import aligned
 from snncompile.quantize.options import QuantResult
 from snncompile.quantize.payload import incoming, offset_map, payload_of
+from snncompile.quantize.planes import whole_ports
 from snncompile.quantize.program import dequantised_program
 
 
@@ -35,7 +36,7 @@ def dequantise(graph: Graph, result: QuantResult) -> Graph:
         bias, gain = whole.bias * whole.v_scale, n.gain
         if whole.gain is not None and whole.gain_shift is not None and whole.i_scale is not None:
             gain = np.asarray(whole.gain * 2.0**-whole.gain_shift * whole.v_scale / whole.i_scale)
-        for p, e in zip(ports(result.graph, whole), whole.exponents, strict=True):
+        for p, e in whole_ports(graph, result.graph, whole):
             source = p.source
             if not isinstance(source, (IntInput, *INTEGER_POPULATIONS)):
                 raise InternalError(f"'{source.name}' sends no payload")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from snncompile.errors import CompileError, Diagnostic, InternalError
-from snncompile.ir.graph import Array, Dialect, Graph, Op, port_of, validate
+from snncompile.ir.graph import Array, Dialect, Graph, Op, fresh_name, port_of, validate
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Add, Delay, Input
 from snncompile.ir.neuron import Fire, Neuron, Reset
-from snncompile.ir.population import ports
+from snncompile.ir.population import Port, ports
 from snncompile.ir.program import IntProgram, NeuronProgram
 from snncompile.quantize.admit import normalise, refusals
 from snncompile.quantize.blank import BlankRun, summed
@@ -23,6 +23,7 @@ from snncompile.quantize.lower import Job, Lowered, lower
 from snncompile.quantize.moments import NONE, WORK, Calibration, calibrate, sample_work
 from snncompile.quantize.options import Options, PopulationReport, QuantResult
 from snncompile.quantize.payload import SPIKE_LSB, Incoming, Payload, incoming, initial_payload, payload_of
+from snncompile.quantize.planes import planes
 from snncompile.quantize.program import LoweredProgram, ProgramJob, lower_program, program_refusals, seen_ranges
 from snncompile.quantize.resolution import finest_lsb, reach
 from snncompile.quantize.rounding import Hearing
@@ -48,6 +49,7 @@ class _Work:
     made: dict[str, Op] = field(default_factory=dict)
     payloads: dict[str, Payload] = field(default_factory=dict)
     reports: dict[str, PopulationReport] = field(default_factory=dict)
+    fine: dict[str, list[Op]] = field(default_factory=dict)
     seen: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
 
@@ -155,7 +157,7 @@ def _graded(work: _Work, n: Neuron | NeuronProgram) -> Graded | None:
     calibrated = work.heard.peaks.get(n.name)
     peak = reach(work.graph, n, partial(_peak, work)) if calibrated is None else calibrated * (HEADROOM if stream else MARGIN)
     readers = work.readers[n.name]
-    codes = 2 ** (work.options.weight_bits - 1) - 1
+    codes = work.options.codes(work.target.weight.bits)
     finest = finest_lsb(
         work.graph, n, lambda op: peak if op.name == n.name else _peak(work, op), codes=codes, target=work.target, readers=readers
     )
@@ -163,6 +165,9 @@ def _graded(work: _Work, n: Neuron | NeuronProgram) -> Graded | None:
         finest = 0.0
     finest = min(finest, peak / min(most, LEAST))  # coarser than that, readers do better with coarser weights
     lsb = max(peak / most, finest)
+    if stream:  # powers of two, so that streams that meet add up without rounding
+        lsb = 2.0 ** float(np.ceil(np.log2(lsb)))
+        lsb /= 2 if peak / lsb < LEAST and 2 * peak / lsb <= most else 1
     high = min(most, max(1, int(np.ceil(peak / lsb))))
     return Graded(low=low * high, high=high, most=most, lsb=None if calibrated is None else lsb, finest=finest)
 
@@ -178,7 +183,7 @@ def _graded_program(work: _Work, n: NeuronProgram) -> Graded:
 def _finest(work: _Work, n: NeuronProgram, peak: float) -> float:
     """The smallest payload LSB that the readers of a program can add up, if it sends up to ``peak``."""
     finest = finest_lsb(
-        work.graph, n, lambda op: peak if op.name == n.name else _peak(work, op), codes=2 ** (work.options.weight_bits - 1) - 1,
+        work.graph, n, lambda op: peak if op.name == n.name else _peak(work, op), codes=work.options.codes(work.target.weight.bits),
         target=work.target, readers=work.readers[n.name],
     )  # fmt: skip
     return min(finest, peak / LEAST)
@@ -226,12 +231,17 @@ def _lower_one(work: _Work, n: Neuron | NeuronProgram) -> None:
     arriving = _arriving(work, n)
     job = Job(
         neuron=n, ports=arriving, heard=[_hearing(work, p) for p in arriving], blank=work.blank.hear(n, found, work.payloads), shape=shape,
-        steps=work.graph.steps, graded=graded, target=work.target, options=work.options,
+        steps=work.graph.steps, graded=graded, target=work.target, options=work.options, fine_names=_fine_names(work, found),
     )  # fmt: skip
     low = lower(job)
     _keep(work, n, low, graded)
     if job.blank.arriving is not None:
-        work.blank.end(low.neuron, summed(found, low.weights, low.neuron.exponents, job.blank))
+        work.blank.end(low.neuron, summed(found, low.weights, low.exponents, job.blank))
+
+
+def _fine_names(work: _Work, found: Sequence[Port]) -> tuple[str, ...]:
+    """What second synapses would be called."""
+    return tuple(fresh_name(work.graph.by_name, f"{p.synapse.name}_fine") for p in found)
 
 
 def _arriving(work: _Work, n: Neuron | NeuronProgram) -> list[Incoming]:
@@ -261,8 +271,11 @@ def _keep(work: _Work, n: Neuron | NeuronProgram, low: Lowered | LoweredProgram,
     work.reports[n.name] = low.report
     work.notes += low.notes
     work.made[n.name] = low.neuron
-    for p, q in zip(found, low.weights, strict=True):
-        work.made[p.synapse.name] = replace(p.synapse, weight=q.astype(np.min_scalar_type(-work.target.weight.high)))
+    for p, q, fine in zip(found, low.weights, _fine_names(work, found), strict=True):
+        kind = np.min_scalar_type(-work.target.weight.high)
+        made = [replace(p.synapse, weight=plane.astype(kind)) for plane, _ in planes(q, work.target.weight.bits)]
+        work.made[p.synapse.name] = made[0]
+        work.fine[p.synapse.name] = [replace(second, name=fine) for second in made[1:]]
     if n.name not in work.payloads:
         work.payloads[n.name] = payload_of(low.neuron, low.payload, shape)
 
@@ -295,7 +308,8 @@ def _delays(work: _Work) -> None:
 
 def _assemble(work: _Work) -> Graph:
     """The integer graph: sums dissolve into their population's ports, everything keeps its name."""
-    nodes = [work.made.get(n.name, n) for n in work.graph.nodes if not isinstance(n, Add)]
+    kept = (n for n in work.graph.nodes if not isinstance(n, Add))
+    nodes = [op for n in kept for op in (work.made.get(n.name, n), *work.fine.get(n.name, ()))]
     known = {n.name for n in nodes}
     for n in nodes:
         if not n.inputs or all(r.partition(".")[0] in known for r in n.inputs):

@@ -26,6 +26,7 @@ from snncompile.quantize.graded import Graded, fixed_point, scale_output
 from snncompile.quantize.lattice import Factors, Lattices, guard_bits_needed, missing_bits
 from snncompile.quantize.options import Adapted, Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
+from snncompile.quantize.planes import planes
 from snncompile.quantize.rounding import Hearing, nearest, square_error
 from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, coarsened, magnitudes
 from snncompile.target import Target
@@ -41,7 +42,7 @@ class Job:
     """A population to lower. ``neuron`` is normalised (``admit.normalise``); ``graded`` says what a graded output must be like.
 
     ``heard`` holds, per port, what its synapse hears on calibration data, None where there is none; ``blank`` what arrives on a blank
-    sample.
+    sample. ``fine_names`` are those of second synapses, per port; without them weights have the target's bits at most.
     """
 
     neuron: Neuron
@@ -53,14 +54,16 @@ class Job:
     graded: Graded | None
     target: Target
     options: Options
+    fine_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lowered:
-    """The integer population, its weights per port, and what is proved."""
+    """The integer population, its weights and their exponents per port, and what is proved; in ``neuron`` a port may be two synapses."""
 
     neuron: IntNeuron
     weights: list[Array]
+    exponents: tuple[int, ...]
     report: PopulationReport
     payload: tuple[int, int]
     notes: tuple[str, ...] = ()
@@ -121,9 +124,9 @@ def lower(job: Job) -> Lowered:
     f = Factors(leak, codes["alpha"], bits, n.late_current, codes["reset_keep"])
     need = guard_bits_needed(f, n.reset, job.steps, starts_at_zero=not np.any(n.v_init))
     hopeless = _inexact_factors(job, codes)
-    widths = [job.options.weight_bits]
-    if job.options.pursue_exact == "always" and not hopeless:
-        widths = list(range(job.options.weight_bits, 1, -1))
+    single = min(job.options.weight_bits, target.weight.bits)
+    narrowest = 2 if job.options.pursue_exact == "always" and not hopeless else single
+    widths = range(job.options.weight_bits if job.fine_names else single, narrowest - 1, -1)
     fallback: _Attempt | None = None
     for width in widths:
         plan = _Plan(job, width, magnitudes(job.ports, 2 ** (width - 1) - 1), codes, need)
@@ -199,18 +202,22 @@ def _attempt(plan: _Plan, f: int, lattice: int, measured: Magnitudes | None = No
     i_scale = (scales.sigma * 2.0**-scales.extra).reshape(column)
     ratio = aligned(n.gain, ndim) * i_scale / lsb if gained else np.ones((1,) * (ndim + 1))
     gain, gain_shift = fixed_point(ratio, target.gain) if gained else (None, None)
-    for p, heard, delta, e in zip(job.ports, job.heard, scales.deltas, scales.exponents, strict=True):
+    inputs, exponents = [], []
+    for k, (p, heard, delta, e) in enumerate(zip(job.ports, job.heard, scales.deltas, scales.exponents, strict=True)):
         unit = scales.sigma * 2.0**delta
         q = nearest(p, unit, codes) if heard is None or measured is None else heard.rounded(unit, codes)
         weights.append(q)
-        accumulators.append(accumulator_bound(p.port.synapse, q, p.payload, ndim))
+        for plane, shift in planes(q, target.weight.bits):
+            inputs.append(job.fine_names[k] if p.port.synapse.name in inputs else p.port.synapse.name)
+            exponents.append(e + shift)
+            accumulators.append(accumulator_bound(p.port.synapse, plane, p.payload, ndim))
         if p.zero is not None:
             bias = bias + offset_map(p.port.synapse, q, p.zero)[None] * 2.0**e * ratio
     constants = integers(n, job.graded, job.shape, lsb=lsb, lattice=lattice, limit=target.membrane.high)
     decays: dict[str, Any] = {key: None if x is None else aligned(x, ndim) for key, x in plan.codes.items()}
     neuron = IntNeuron(
-        name=n.name, inputs=tuple(p.port.synapse.name for p in job.ports), loc=n.loc, origin=n.origin,
-        fire={Fire.RELU: "relu", Fire.NONE: "none"}.get(n.fire, "step"), reset=n.reset, exponents=scales.exponents,
+        name=n.name, inputs=tuple(inputs), loc=n.loc, origin=n.origin,
+        fire={Fire.RELU: "relu", Fire.NONE: "none"}.get(n.fire, "step"), reset=n.reset, exponents=tuple(exponents),
         decay_bits=target.decay_fraction, bias=on_lattice(bias, lattice), late_current=n.late_current, gain=gain, gain_shift=gain_shift,
         v_scale=lsb, i_scale=i_scale if gained else None, out_scale=lsb if n.fire is Fire.NONE else np.ones(()),
         **constants.fields, **decays,
@@ -393,7 +400,7 @@ def _settled(a: _Attempt) -> _Attempt:
     if job.blank.arriving is None or job.blank.sent is None:
         total, sent = silence(job.neuron, a.neuron, job.steps, len(job.shape))
     else:
-        total, sent = summed([p.port for p in job.ports], a.weights, a.neuron.exponents, job.blank), job.blank.sent
+        total, sent = summed([p.port for p in job.ports], a.weights, a.scales.exponents, job.blank), job.blank.sent
     n = settle(job.neuron, a.neuron, total, sent, guard_bits=a.scales.guard_bits, lattice=None if a.inexact else a.lattice)
     bounds = population_bounds(n, a.accumulators, job.steps)
     fits = bounds.fits(job.target.accumulator, job.target.membrane) and constants_fit(n, job.target)
@@ -414,15 +421,19 @@ def _finish(plain: _Attempt) -> Lowered:
     error, power = (sum(parts) for parts in zip(*errors, strict=True))
     theta = channel_theta(job.neuron, job.shape)
     ratio = theta / s.sigma if n.fire == "step" or np.any(theta) else None
+    doubled = [len(planes(q, job.target.weight.bits)) for q in a.weights]
     report = PopulationReport(
-        name=n.name, neurons=prod(job.shape), synapses=sum(connections(p.port.synapse, job.shape) for p in job.ports),
+        name=n.name, neurons=prod(job.shape),
+        synapses=sum(connections(p.port.synapse, job.shape) * parts for p, parts in zip(job.ports, doubled, strict=True)),
         weight_bits=max(_bits(q, a.plan.width) for q in a.weights), sigma=(float(s.sigma.min()), float(s.sigma.max())),
         steps_per_threshold=None if ratio is None else (float(ratio.min()), float(ratio.max())), guard_bits=s.guard_bits,
         exact=not a.inexact, reason=a.inexact, payload_lsb=float(n.out_scale.max()) if n.fire == "relu" else None,
         bounds=a.bounds.as_dict(), weight_error=float(np.sqrt(error / power)) if power else 0.0, ceiling=_ceiling(job, a),
         adapted=_adapted(plain, a),
     )  # fmt: skip
-    return Lowered(neuron=n, weights=a.weights, report=report, payload=a.bounds.payload, notes=(what,) if a.plan.coarse else ())
+    return Lowered(
+        neuron=n, weights=a.weights, exponents=s.exponents, report=report, payload=a.bounds.payload, notes=(what,) if a.plan.coarse else ()
+    )  # fmt: skip
 
 
 def _adapted(plain: _Attempt, a: _Attempt) -> Adapted | None:

@@ -7,13 +7,15 @@ from typing import Literal
 
 from snncompile.errors import fail
 from snncompile.ir.graph import Graph
+from snncompile.quantize.planes import widest as two_synapses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Widths and priorities of the quantiser.
 
-    weight_bits   signed weights, at most the target's
+    weight_bits   signed weights; wider than the target's they take two synapses, up to 15 bits for 8. A population takes fewer bits
+                  where the sums would not fit otherwise, or its dynamics would no longer be exact; a neuron program has one synapse
     input_bits    payload of a quantised input; inputs that lie on a grid of no more levels keep their grid
     payload_bits  payload of a graded output of a neuron
     stream_bits   payload of a real-valued stream (a sum or current that several layers read) and of its differences
@@ -27,9 +29,18 @@ class Options:
     stream_bits: int = 16
     pursue_exact: Literal["auto", "always"] = "auto"
 
-    def check(self, widest: int) -> None:
-        """Raise CompileError SNN310 for a width that makes no sense on a target whose weights have ``widest`` bits."""
-        for label, low, high in (("weight_bits", 2, widest), ("input_bits", 1, 16), ("payload_bits", 1, 16), ("stream_bits", 1, 16)):
+    def codes(self, bits: int) -> int:
+        """The largest integer of one synapse's weight on a target whose weights have ``bits`` bits."""
+        return int(2 ** (min(self.weight_bits, bits) - 1) - 1)
+
+    def check(self, bits: int) -> None:
+        """Raise CompileError SNN310 for a width that makes no sense on a target whose weights have ``bits`` bits."""
+        for label, low, high in (
+            ("weight_bits", 2, two_synapses(bits)),
+            ("input_bits", 1, 16),
+            ("payload_bits", 1, 16),
+            ("stream_bits", 1, 16),
+        ):
             value = getattr(self, label)
             if not low <= value <= high:
                 raise fail("SNN310", f"{label} is {value}, it must lie in {low}..{high}")

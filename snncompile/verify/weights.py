@@ -16,11 +16,12 @@ from snncompile.errors import Diagnostic
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.neuron import Neuron
-from snncompile.ir.population import FLOAT_POPULATIONS, INTEGER_POPULATIONS, ports
+from snncompile.ir.population import FLOAT_POPULATIONS, INTEGER_POPULATIONS
 from snncompile.quantize import PopulationReport, QuantResult
 from snncompile.quantize.background import farthest
 from snncompile.quantize.compensate import REACH
 from snncompile.quantize.payload import incoming, payload_of
+from snncompile.quantize.planes import whole_ports
 
 SLACK = 1e-4
 """What float noise may add to a bound, relative."""
@@ -52,7 +53,7 @@ def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | 
             continue
         report = next(r for r in result.populations if r.name == n.name)
         reach = 0.5 if report.adapted is None else REACH
-        for p in ports(result.graph, whole):
+        for p, _ in whole_ports(graph, result.graph, whole):
             name, q = p.synapse.name, np.asarray(p.synapse.weight, dtype=np.float64)
             theirs = np.asarray(dequantised.by_name[name].weight, dtype=np.float64)  # type: ignore[attr-defined]
             mine = np.broadcast_to(np.asarray(graph.by_name[name].weight, dtype=np.float64), theirs.shape)  # type: ignore[attr-defined]
@@ -76,7 +77,7 @@ def _error(graph: Graph, dequantised: Graph, whole: IntNeuron, report: Populatio
     if report.adapted is None:
         return None
     error = power = 0.0
-    for p in ports(result.graph, whole):
+    for p, _ in whole_ports(graph, result.graph, whole):
         assert isinstance(p.source, (IntInput, *INTEGER_POPULATIONS))
         payload = payload_of(p.source, (0, 0), result.graph.shape(p.source.name))
         lsb = incoming(result.graph, p, payload, result.graph.shape(whole.name)[0]).lsb

@@ -13,7 +13,7 @@ from snncompile.ir.graph import Graph
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.mapping.schedule import Schedule, schedule
 from snncompile.passes import run_passes
-from snncompile.quantize import quantize
+from snncompile.quantize import Options, quantize
 from snncompile.target import load_target
 from snncompile.verify import Program
 
@@ -46,7 +46,7 @@ def make(graph: Graph, seed: int = 0) -> Made | None:
     x = random_input(graph, seed)
     try:
         folded, _ = run_passes(graph, probe=x)
-        whole = quantize(folded, load_target("loihi2-sim"), calibration=x).graph
+        whole = quantize(folded, load_target("loihi2-sim"), calibration=x, options=Options(weight_bits=(8, 8, 15, 11)[seed % 4])).graph
         made = Made(seed, whole, schedule(whole), x)
     except CompileError:
         return None

@@ -21,7 +21,14 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
     "--readout", type=click.Choice(["sum", "mean", "last"]), help="Decision from the outputs over time. [default: from MODEL, or sum]"
 )
 @click.option("--readout-of", metavar="OUTPUT", help="The output that decides, of several. [default: the first]")
-@click.option("--weight-bits", type=click.IntRange(2, 32), default=8, show_default=True, metavar="BITS", help="Signed weights.")
+@click.option(
+    "--weight-bits",
+    type=click.IntRange(2, 32),
+    default=8,
+    show_default=True,
+    metavar="BITS",
+    help="Signed weights; wider than the target's they take two synapses each.",
+)
 @click.option("--input-bits", type=click.IntRange(1, 16), default=8, show_default=True, metavar="BITS", help="Inputs that lie on no grid.")
 @click.option(
     "--exact", type=click.Choice(["auto", "always"]), default="auto", show_default=True,

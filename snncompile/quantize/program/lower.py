@@ -106,7 +106,7 @@ def _attempt(job: ProgramJob, ranges: Mapping[str, Range]) -> _Attempt:
     gains, shifts, biases, exponents, weights, accumulators = [], [], [], [], [], []
     for k, ports in enumerate(job.currents):
         lsb = 2.0 ** fixed.lsb[f"i{k}"]
-        m = magnitudes(list(ports), 2 ** (job.options.weight_bits - 1) - 1)
+        m = magnitudes(list(ports), _codes(job)[1])
         gain, shift, extra = _gain(m, float(np.abs(n.gain[k]).max()), lsb, job)
         bias = _aligned(n.bias[k], len(job.shape)) / lsb
         largest = float(np.abs(n.gain[k]).max()) or 1.0
@@ -176,7 +176,7 @@ def _ranges(job: ProgramJob) -> tuple[dict[str, Range], tuple[str, ...]]:
 
 
 def _codes(job: ProgramJob) -> tuple[int, int]:
-    top = 2 ** (job.options.weight_bits - 1) - 1
+    top = job.options.codes(job.target.weight.bits)
     return -top, top
 
 
@@ -248,7 +248,8 @@ def _finish(job: ProgramJob, a: _Attempt, doubtful: tuple[str, ...]) -> LoweredP
     sums = [found.range for found in a.accumulators]
     report = PopulationReport(
         name=n.name, neurons=prod(job.shape), synapses=sum(connections(p.port.synapse, job.shape) for p in job.ports),
-        weight_bits=job.options.weight_bits, sigma=(min(float(s.min()) for s in sigmas), max(float(s.max()) for s in sigmas)),
+        weight_bits=min(job.options.weight_bits, job.target.weight.bits),
+        sigma=(min(float(s.min()) for s in sigmas), max(float(s.max()) for s in sigmas)),
         steps_per_threshold=None, guard_bits=0, exact=False, reason=_reason(n), payload_lsb=None if n.spiking else float(made.out_scale),
         bounds={
             "accumulator": (min(low for low, _ in sums), max(high for _, high in sums)), "input": bounds.inputs,

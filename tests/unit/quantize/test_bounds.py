@@ -28,7 +28,7 @@ def assert_inside(result, inputs):
 @given(
     seed=SEEDS, fire=st.sampled_from(list(Fire)), reset=st.sampled_from(list(Reset)),
     leak=st.floats(-1.5, 1.5), alpha=st.none() | st.floats(0, 1),
-    late=st.booleans(), steps=st.integers(1, 8), bits=st.integers(2, 8), spikes=st.booleans(), per_step=st.booleans(),
+    late=st.booleans(), steps=st.integers(1, 8), bits=st.integers(2, 15), spikes=st.booleans(), per_step=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
 def test_no_input_leaves_the_bounds(seed, fire, reset, leak, alpha, late, steps, bits, spikes, per_step):

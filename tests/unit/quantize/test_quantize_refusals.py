@@ -68,7 +68,7 @@ CASES = [
     ("SNN307", lambda: quantize(delayed_start(), TARGET), "'d' starts at a value that no payload of 'x' stands for"),
     ("SNN308", lambda: quantize(one_layer(RNG, fire=Fire.NONE, reset_amount=constant(0.5)), TARGET), "fraction of its own membrane"),
     ("SNN309", per_pixel, "differs from pixel to pixel"),
-    ("SNN310", lambda: quantize(one_layer(RNG), TARGET, options=Options(weight_bits=9)), "weight_bits is 9, it must lie in 2..8"),
+    ("SNN310", lambda: quantize(one_layer(RNG), TARGET, options=Options(weight_bits=16)), "weight_bits is 16, it must lie in 2..15"),
     ("SNN310", lambda: quantize(one_layer(RNG), TARGET, options=Options(pursue_exact="never")), "must be auto or always"),
     ("SNN311", lambda: quantize(image_net(RNG), TARGET, calibration={"y": images(RNG)}), "nothing for input 'x'"),
     ("SNN311", lambda: quantize(image_net(RNG), TARGET, calibration={"x": images(RNG)[:, :, :1]}), "samples of shape (1, 6, 6)"),
