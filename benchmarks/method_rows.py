@@ -10,8 +10,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """``name`` is the folder under examples/, ``data`` the folder under --data, ``online`` whether the method is trained online, ``weight_bits``
-    what ``export`` is told."""
+    """``name`` is the folder under examples/, ``data`` the folder under --data, ``online`` whether the method is trained online,
+    ``weight_bits`` what ``export`` is told."""
 
     name: str
     method: str

@@ -24,7 +24,7 @@ samples than its test set, the same command goes on from there.
 NOTES = """
 **Accuracy**: PyTorch's and the integer program's, on the samples of the fourth column; "points" is the difference in percentage points.
 **Weights** have 8 bits with sign, unless the third column says more: then those that need it take two synapses (`--weight-bits`). GLIF's
-network with 8 bits decides 0.16 points worse than in PyTorch on the same 10,000 images (95.86 %), every other row is within 0.1 points with 8.
+network with 8 bits decides 0.16 points worse than in PyTorch on the same 10,000 images (95.86 %).
 **Differing**: events (spikes or payloads) that differ from the network with the program's own weights and biases, each population fed with
 the program's own inputs, over all populations, steps and samples; ties, whose membrane equals the threshold up to float32 rounding, are
 counted apart. The claims are 0 in exact populations and at most 1 in 10,000 elsewhere.
