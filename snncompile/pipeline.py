@@ -16,10 +16,11 @@ from snncompile.capture.circumstances import circumstances
 from snncompile.capture.driver import Layout
 from snncompile.capture.stand_ins import stand_ins
 from snncompile.errors import CompileError, fail
+from snncompile.heap import trim
 from snncompile.ir.graph import Array, Graph, Op, Readout
 from snncompile.ir.interpret import interpret
 from snncompile.ir.linear_ops import Input
-from snncompile.ir.population import FLOAT_POPULATIONS
+from snncompile.ir.population import FLOAT_POPULATIONS, Synapse
 from snncompile.ledger import Decision
 from snncompile.mapping.schedule import Schedule, schedule
 from snncompile.passes import PassRecord, check_population_form, run_passes
@@ -93,7 +94,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     seca         channel attention with the gates of its calibration, or with live ones: ``exact`` on the chip, ``host`` on its host
     raises       CompileError, each with the user's source line, the limit and a way out
     """
-    say = progress or (lambda _: None)
+    say = _stages(progress)
     chip = load_target(target)  # an unknown one is said before the capture
     given = model
     model = with_gates(given, seca)
@@ -136,7 +137,7 @@ def compile_graph(
     calibration  real samples, as for ``compile``            decisions  what importing it decided; they open the program's ledger
     raises       CompileError
     """
-    say = progress or (lambda _: None)
+    say = _stages(progress)
     chip = load_target(target)
     chosen = options or Options()
     graph, decided = first_output(graph, readout_of)
@@ -156,6 +157,17 @@ def compile_graph(
             "options": {f: getattr(chosen, f) for f in ("weight_bits", "input_bits", "payload_bits", "pursue_exact")},
         },
     )  # fmt: skip
+
+
+def _stages(progress: Progress | None) -> Progress:
+    """What a stage left behind is handed back before the next one is announced and begins."""
+
+    def say(message: str) -> None:
+        trim()
+        if progress is not None:
+            progress(message)
+
+    return say
 
 
 def _readout(captured: Captured, label: str | None, readout: Readout) -> tuple[Readout, tuple[Decision, ...]]:
@@ -195,7 +207,12 @@ def fold(graph: Graph, samples: Mapping[str, Array]) -> tuple[Graph, tuple[PassR
     }
     folded, records = run_passes(graph, probe=probe)
     check_population_form(folded)
-    return folded, records
+    return folded.map_nodes(_widened), records
+
+
+def _widened(op: Op) -> Op:
+    """A synapse whose weights no pass had to scale, in float64 like all others."""
+    return replace(op, weight=op.weight.astype(np.float64)) if isinstance(op, Synapse) and op.weight.dtype == np.float32 else op
 
 
 def probes(graph: Graph, samples: Mapping[str, Array]) -> list[dict[str, Array]]:

@@ -55,6 +55,12 @@ def number(leaf: Any) -> Array | None:
     return array
 
 
+def trained(leaf: Any) -> Array:
+    """A layer's weights: the memory of a float32 tensor as it is, anything else in float64. They are widened where they are used."""
+    array: Array = leaf.detach().cpu().numpy()
+    return array if array.dtype == np.float32 else array.astype(np.float64)
+
+
 def _is_value(leaf: Any) -> bool:
     return isinstance(leaf, (Ref, Prev))
 
@@ -71,7 +77,7 @@ def _fixed(raw: Raw, b: Builder, *leaves: Any) -> None:
 def _convolution(raw: Raw, b: Builder) -> list[Layer]:
     x, w, bias, stride, padding, dilation, transposed, _, groups = raw.args[:9]
     _fixed(raw, b, w, bias)
-    weight = np.asarray(number(w))
+    weight = trained(w)
     if weight.ndim == 3 and not transposed:
         return _along_a_line(raw, b, x, weight, bias)
     if transposed or weight.ndim != 4:
@@ -122,7 +128,7 @@ def _dense(raw: Raw, b: Builder) -> list[Layer]:
     turned = not _is_value(x) and _is_value(w) and op != "linear"  # weight @ x, for one sample
     x, w = (w, x) if turned else (x, w)
     _fixed(raw, b, w, bias)
-    weight = np.asarray(number(w))
+    weight = trained(w)
     weight = weight[0] if op == "bmm" and weight.shape[:1] == (1,) else weight
     weight = weight if op == "linear" or turned else weight.T
     offset = number(bias)

@@ -45,6 +45,7 @@ def composed(outer: Conv2d, inner: Conv2d, x: Shape, mid: Shape, out: Shape) -> 
         taps = np.repeat(inner.weight.reshape(groups, per_group, ih, iw), o // groups, axis=0)
     else:
         groups, per_group, taps = inner.groups, inner.weight.shape[1], inner.weight
+    taps = np.asarray(taps, dtype=np.float64)
     weight = np.zeros((o, per_group, *size))
     for a in range(kh):
         for b in range(kw):
@@ -90,16 +91,29 @@ def _axis(outer: Conv2d, inner: Conv2d, k: int, sizes: tuple[int, int, int]) -> 
     return Axis((pad, reach - (last - first)), first, last)
 
 
+def _inside(pad: int, taps: int, step: int, size: int) -> tuple[slice, slice]:
+    """The places of a line of this size that one window covers, and their taps."""
+    first = -(-pad // step) if pad > 0 else 0
+    last = min(taps, (size - 1 + pad) // step + 1)
+    return slice(first * step - pad, (last - 1) * step - pad + 1, step), slice(first, last)
+
+
 def dense_behind_depthwise(weight: Array, inner: Conv2d, x: Shape, mid: Shape) -> Array:
     """The weights of a dense layer on ``x`` for one that reads ``inner(x)``, ``inner`` depthwise without bias."""
     outs = weight.shape[0]
-    per_map = weight.reshape(outs, *mid)
+    per_map, kernel = weight.reshape(outs, *mid), np.asarray(inner.weight[:, 0], dtype=np.float64)
     result = np.zeros((outs, *x))
+    if mid[1:] == (1, 1):  # one window: global pooling
+        (rows_in, taps_in), (columns_in, more_in) = (
+            _inside(inner.padding[2 * k], inner.weight.shape[2 + k], inner.dilation[k], x[1 + k]) for k in (0, 1)
+        )
+        result[:, :, rows_in, columns_in] = per_map * kernel[:, taps_in, more_in]
+        return result.reshape(outs, -1)
     for h in range(inner.weight.shape[2]):
         rows = np.arange(mid[1]) * inner.stride[0] - inner.padding[0] + h * inner.dilation[0]
         for w in range(inner.weight.shape[3]):
             columns = np.arange(mid[2]) * inner.stride[1] - inner.padding[2] + w * inner.dilation[1]
             r, c = (rows >= 0) & (rows < x[1]), (columns >= 0) & (columns < x[2])
-            tap = per_map[:, :, r][:, :, :, c] * inner.weight[:, 0, h, w][:, None, None]
+            tap = per_map[:, :, r][:, :, :, c] * kernel[:, h, w][:, None, None]
             result[:, :, rows[r][:, None], columns[c]] += tap
     return result.reshape(outs, -1)

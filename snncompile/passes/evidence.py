@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +10,12 @@ import numpy as np
 from snncompile.ir.graph import Array, Graph, Op, fresh_name, node_of, port_of, toposort
 from snncompile.ir.interpret import walk
 from snncompile.ir.linear_ops import Input
-from snncompile.ir.neuron import Neuron, Reset
+from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.population import FLOAT_POPULATIONS
 from snncompile.passes.arrays import spread
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Difference:
     """Largest relative membrane error (in the scale of before) and where, differing spikes, largest error of outputs that moved.
 
@@ -42,7 +42,7 @@ class Evidence:
     probe: Mapping[str, Array]
     steps: int
     heard: Mapping[str, Array]
-    values: Mapping[str, Array]
+    values: dict[str, Array]
 
     @classmethod
     def of(cls, graph: Graph, probe: Mapping[str, Array], steps: int | None = None) -> Evidence:
@@ -51,19 +51,24 @@ class Evidence:
         refs = _watched(graph)
         values: dict[str, Array] = {}
         for found in walk(graph, probe, {*refs, *graph.outputs.values()}, steps=total):
-            values |= {ref: _packed(graph, ref, value) for ref, value in found.items()}
+            values |= _packed(graph, found)
         heard = {ref: values[ref] for ref in refs}
         outputs = {_output(label): values[ref] for label, ref in graph.outputs.items()}
         return cls(graph, probe, total, heard, {**heard, **outputs})
 
     def after(self, graph: Graph) -> tuple[Evidence, Difference]:
-        """The evidence of the graph that a pass made of this one, and what differs."""
-        dirty = self._dirty(graph)
-        fresh = self._execute(graph, dirty)
-        heard = {ref: self.heard.get(ref, fresh.get(ref)) for ref in _watched(graph)}
-        values = {k: v for k, v in {**self.values, **fresh}.items() if k.startswith("output ") or node_of(k) in graph.by_name}
-        kept = {k: v for k, v in heard.items() if v is not None}
-        return Evidence(graph, self.probe, self.steps, kept, values), self._difference(graph, fresh)
+        """The evidence of the graph that a pass made of this one, and what differs. This evidence is spent: its values make room for those
+        of the next, one population after the other."""
+        watched, difference = _watched(graph), Difference()
+        heard, values = dict(self.heard), self.values
+        for fresh in self._execute(graph, self._dirty(graph)):
+            self._compare(graph, fresh, difference)
+            values |= fresh
+            heard |= {ref: value for ref, value in fresh.items() if ref not in self.heard}
+        for key in [k for k in values if not k.startswith("output ") and node_of(k) not in graph.by_name]:
+            del values[key]
+        kept = {ref: heard[ref] for ref in watched if ref in heard}
+        return Evidence(graph, self.probe, self.steps, kept, values), difference
 
     def _dirty(self, graph: Graph) -> set[str]:
         """Nodes that are not the same object as before, or that read such a node other than through a population."""
@@ -78,17 +83,17 @@ class Evidence:
             grew = bool(more)
         return dirty
 
-    def _execute(self, graph: Graph, dirty: set[str]) -> dict[str, Array]:
-        """Values of the dirty populations and outputs, each from what it hears."""
+    def _execute(self, graph: Graph, dirty: set[str]) -> Iterator[dict[str, Array]]:
+        """Values of the dirty populations and outputs, each from what it hears, one after the other."""
         wanted = {ref: ref for ref in _watched(graph) if node_of(ref) in dirty}
         wanted |= {
             _output(label): ref
             for label, ref in graph.outputs.items()
             if node_of(ref) in dirty or self.graph.outputs.get(label) != ref
         }  # fmt: skip
-        return self._segment(graph, wanted) if wanted else {}
+        return self._segment(graph, wanted) if wanted else iter(())
 
-    def _segment(self, graph: Graph, outputs: Mapping[str, str]) -> dict[str, Array]:
+    def _segment(self, graph: Graph, outputs: Mapping[str, str]) -> Iterator[dict[str, Array]]:
         """Execute only what these references need, with inputs that repeat what was heard in place of populations."""
         taken: dict[str, object] = dict(graph.by_name)
         nodes: dict[str, Op] = {}
@@ -110,32 +115,33 @@ class Evidence:
                     data[name] = self.heard[ref]
             nodes[op.name] = replace(op, inputs=tuple(stand_ins.get(r, r) for r in op.inputs))
         fed = replace(graph, nodes=toposort([*sources, *nodes.values()]), outputs=dict(outputs))
-        found: dict[str, Array] = {}
+        keys: dict[str, list[str]] = {}
+        for key, ref in outputs.items():
+            keys.setdefault(ref, []).append(key)
         for values in walk(fed, data, set(outputs.values()), steps=self.steps):
-            found |= {ref: _packed(graph, ref, value) for ref, value in values.items()}
-        return {key: found[ref] for key, ref in outputs.items()}
+            yield {key: value for ref, value in _packed(graph, values).items() for key in keys[ref]}
 
-    def _difference(self, graph: Graph, fresh: Mapping[str, Array]) -> Difference:
-        worst, where, spikes, output = 0.0, None, 0, 0.0
-        for n in graph.of(*FLOAT_POPULATIONS):
+    def _compare(self, graph: Graph, fresh: Mapping[str, Array], found: Difference) -> None:
+        """Note how values of one node, or of several, differ from those before."""
+        for n in [graph.by_name[node_of(key)] for key in fresh if key.endswith(".m") and not key.startswith("output ")]:
             key = f"{n.name}.m"
-            if key not in fresh or key not in self.values:
+            if key not in self.values:
                 continue
-            valid = np.ones(fresh[key].shape, dtype=bool)
+            valid: Array | None = None
             assert isinstance(n, FLOAT_POPULATIONS)
             if n.spiking or (isinstance(n, Neuron) and n.reset is Reset.SET):
                 before, after = self.values[n.name], fresh[n.name]
                 flips = before != after if n.spiking else (before > 0) != (after > 0)
-                valid[:, 1:] = np.cumsum(flips, axis=1)[:, :-1] == 0
-                spikes += int(np.sum(flips & valid))
+                if flips.any():
+                    valid = np.cumsum(flips, axis=1) <= flips  # none before
+                    found.spikes += int(np.sum(flips & valid))
             error = relative(_as_before(fresh[key], self.graph.by_name[n.name], n), self.values[key], valid)
-            if error > worst:
-                worst, where = error, n.name
+            if error > found.membrane:
+                found.membrane, found.population = error, n.name
         for label, ref in graph.outputs.items():
             key = _output(label)
             if key in fresh and ref != self.graph.outputs[label]:
-                output = max(output, relative(fresh[key], self.values[key]))
-        return Difference(worst, where, spikes, output)
+                found.output = max(found.output, relative(fresh[key], self.values[key]))
 
 
 def _as_before(m: Array, before: Op, after: Op) -> Array:
@@ -154,9 +160,9 @@ def relative(after: Array, before: Array, valid: Array | None = None) -> float:
     """The largest difference (where ``valid``), relative to the largest value before."""
     if after.shape != before.shape:
         return float("inf")
-    scale = float(np.abs(before).max(initial=0.0))
-    apart = np.abs(np.subtract(after, before, dtype=np.float64))
-    error = float((apart if valid is None else apart[valid]).max(initial=0.0))
+    scale = max(float(before.max(initial=0.0)), -float(before.min(initial=0.0)))
+    apart = np.subtract(after, before, dtype=np.float64)
+    error = float(np.abs(apart, out=apart).max(initial=0.0, where=True if valid is None else valid))
     return error / scale if scale > 0 else error
 
 
@@ -168,10 +174,16 @@ def _watched(graph: Graph) -> list[str]:
     ]
 
 
-def _packed(graph: Graph, ref: str, value: Array) -> Array:
-    """A recorded value; spikes of which there is at most one in one byte each, which loses nothing."""
-    op = graph.by_name.get(ref)
-    return value.astype(np.bool_) if isinstance(op, FLOAT_POPULATIONS) and op.spiking and op.max_spikes == 1 else value
+def _packed(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+    """Recorded values; spikes of which there is at most one in one byte each, and a membrane that is sent as it is once."""
+    found = dict(values)
+    for ref in values:
+        op = graph.by_name.get(ref)
+        if isinstance(op, FLOAT_POPULATIONS) and op.spiking and op.max_spikes == 1:
+            found[ref] = values[ref].astype(np.bool_)
+        elif isinstance(op, Neuron) and op.fire is Fire.NONE and f"{ref}.m" in values:
+            found[f"{ref}.m"] = values[ref]
+    return found
 
 
 def _output(label: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
+import numpy as np
+
 from snncompile.ir.graph import Array, Graph, Op, fresh_name
 from snncompile.ir.linear_ops import Conv2d, Gather, Linear
 from snncompile.passes.arrays import response, total, with_bias
@@ -64,7 +66,7 @@ class FoldSynapses(RewritePass):
         size = op.weight.shape[0] * inner.weight.shape[1]
         if size > op.weight.size + inner.weight.size:
             return Refusal(op.name, f"'{inner.name}' is a bottleneck; both together would be larger than apart")
-        merged = inherit(replace(op, weight=op.weight @ inner.weight, inputs=inner.inputs), inner)
+        merged = inherit(replace(op, weight=np.matmul(op.weight, inner.weight, dtype=np.float64), inputs=inner.inputs), inner)
         return Change((_biased(merged, op, inner, graph),))
 
 

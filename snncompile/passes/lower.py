@@ -69,7 +69,7 @@ class LowerNeurons(RewritePass):
             key = f"diagonal on {part.inputs[0]}" if isinstance(part, Diagonal) else part.name
             twin = parts.get(key)
             if isinstance(twin, Diagonal) and isinstance(part, Diagonal):
-                part = inherit(replace(twin, weight=twin.weight + part.weight), part)
+                part = inherit(replace(twin, weight=np.add(twin.weight, part.weight, dtype=np.float64)), part)
                 changed = True
             parts[key] = part
             taken[part.name] = part

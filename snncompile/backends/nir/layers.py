@@ -23,7 +23,7 @@ def layer_nodes(op: Op, before: Shape, after: Shape) -> list[Any] | str:
         if op.bias is not None and len(op.bias) > 1:
             return "its bias differs between steps"
         bias = np.zeros(len(op.weight)) if op.bias is None else op.bias[0]
-        return [*_flat(before), nir.Affine(weight=op.weight, bias=bias)]  # sinabs knows no Linear
+        return [*_flat(before), nir.Affine(weight=np.asarray(op.weight, dtype=np.float64), bias=bias)]  # sinabs knows no Linear
     if isinstance(op, Conv2d):
         return _conv(op, before, after)
     if isinstance(op, AvgPool2d):
@@ -52,7 +52,7 @@ def _conv(op: Conv2d, before: Shape, after: Shape) -> list[Any] | str:
     if len(bias) > 1 or np.ptp(np.broadcast_to(bias[0], after).reshape(after[0], -1), axis=1).any():
         return "its bias differs between steps or positions"
     top, bottom, left, right = op.padding
-    weight, pads = op.weight, (max(top, bottom, 0), max(left, right, 0))
+    weight, pads = np.asarray(op.weight, dtype=np.float64), (max(top, bottom, 0), max(left, right, 0))
     if op.padding != (pads[0], pads[0], pads[1], pads[1]):
         if op.dilation != (1, 1):
             return "its padding differs between the sides of a dilated kernel"
