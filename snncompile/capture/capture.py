@@ -10,7 +10,7 @@ import torch
 
 from snncompile.capture.convention import detect, parameters
 from snncompile.capture.diagnose import reason, refuse_memories
-from snncompile.capture.driver import Driver, Inputs, Layout, run
+from snncompile.capture.driver import Driver, Inputs, Layout, collected, run
 from snncompile.capture.emit import Builder
 from snncompile.capture.expressions import Expressions, leads
 from snncompile.capture.fold import fold, normalise
@@ -145,27 +145,51 @@ def _decisions(model: torch.nn.Module, driver: Driver) -> tuple[Decision, ...]:
 def _shortest(model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int) -> Found:
     """Roll the shortest trace that shows the network's step; all ``steps`` where constants differ between them."""
     first: CompileError | None = None
+    other = _Other(model, driver, xs, steps)
     short = SHORT if driver.per_step else SHORT + 1  # the last step of a loop may lack what only a next one reads
     for length in dict.fromkeys((short, LONGER, steps, LONG)):
         try:
-            found = _roll(model, driver, tuple(x[:length] for x in xs))
+            found = _roll(model, driver, tuple(x[:length] for x in xs), other)
         except CompileError as e:
             if e.code in FINAL:
                 raise
             first = first or e
             continue
-        if length == steps or (not found[0].per_step and _extrapolates(model, driver, found, tuple(x[:steps] for x in xs))):
+        if length == steps or (not found[0].per_step and _extrapolates(driver, found, other)):
             return found
     if first is None:
-        return _roll(model, driver, tuple(x[:steps] for x in xs))
+        return _roll(model, driver, tuple(x[:steps] for x in xs), other)
     raise first
 
 
-def _extrapolates(model: torch.nn.Module, driver: Driver, found: Found, xs: Inputs) -> bool:
+class _Other:
+    """Another input than the recorded one, and the network's answers to it. Those of a network that is called step by step do not depend
+    on how many steps follow, so that one run serves all questions."""
+
+    def __init__(self, model: torch.nn.Module, driver: Driver, xs: Inputs, steps: int) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self._model, self._driver, self.steps = model, driver, steps
+        self._whole = tuple((torch.rand(x.shape, generator=generator) * 2 - 0.5).to(x.dtype) for x in xs)
+        self._known: list[torch.Tensor] = []
+
+    def inputs(self, length: int) -> Inputs:
+        """The first steps."""
+        return tuple(x[:length] for x in self._whole)
+
+    def answers(self, length: int, reduced: tuple[str, ...] = ()) -> list[torch.Tensor]:
+        """The network's outputs over the first steps, as ``run`` returns them."""
+        if not self._driver.per_step:
+            return run(self._model, replace(self._driver, reduced=reduced), self.inputs(length))
+        if not self._known or len(self._known[0]) < length:
+            self._known = run(self._model, self._driver, self.inputs(max(length, self.steps)))
+        return [y[:length] for y in self._known]
+
+
+def _extrapolates(driver: Driver, found: Found, other: _Other) -> bool:
     """Whether the step that was seen in the first steps computes what the network computes in all of them."""
     rolled, kinds = found
-    history = list(execute_rolled(rolled, driver.frames(xs), rolled.outputs))
-    theirs = run(model, replace(driver, reduced=kinds), xs)
+    history = list(execute_rolled(rolled, driver.frames(other.inputs(other.steps)), rolled.outputs))
+    theirs = other.answers(other.steps, kinds)
     if len(theirs) != len(rolled.outputs):
         return False
     for k, name in enumerate(rolled.outputs):
@@ -199,20 +223,20 @@ def not_finite(model: torch.nn.Module) -> list[Diagnostic]:
     ]
 
 
-def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs) -> Found:
+def _roll(model: torch.nn.Module, driver: Driver, xs: Inputs, other: _Other) -> Found:
     """Trace, replay on two inputs, fold, roll; also the outputs' reductions over time."""
-    flat = normalise(settle_writes(record(model, driver, xs)))
+    trace = record(model, driver, xs)
+    answers, flat = collected(driver, trace.answers, len(xs[0])), normalise(settle_writes(trace))
     if has_registers(flat):
         flat = resolve_registers(flat, replay(flat, driver.calls(xs)))
     if not flat.per_step:
         flat = unmerge(flat, replay(flat, driver.calls(xs)), driver.time_axis)
-    generator = torch.Generator().manual_seed(1)
-    other = tuple((torch.rand(x.shape, generator=generator) * 2 - 0.5).to(x.dtype) for x in xs)
+    another = other.inputs(len(xs[0]))
     try:
         fixed = fixed_values(flat)
-        values = check_replay(flat, driver.frames(xs), run(model, driver, xs), "the input it was recorded on", fixed)
-        check_replay(flat, driver.frames(other), run(model, driver, other), "another input", fixed)
+        values = check_replay(flat, driver.frames(xs), answers, "the input it was recorded on", fixed)
+        check_replay(flat, driver.frames(another), other.answers(len(another[0])), "another input", fixed)
     except CompileError as e:
-        raise reason(model, driver, other, e) from e
+        raise reason(model, driver, another, e) from e
     folded, constants = fold(flat, values)
     return roll(flat, folded, constants, values), flat.reduced

@@ -176,10 +176,15 @@ def run(model: torch.nn.Module, driver: Driver, xs: Inputs, twin: torch.nn.Modul
     ``xs``: by input, (T, B, *shape). Returns every output as (T, B, ...), as (1, B, ...) where the model reduces over time.
     """
     session = Session(driver, pristine(model) if twin is None else twin)
+    return collected(driver, [session(call) for call in driver.calls(xs)], len(xs[0]))
+
+
+def collected(driver: Driver, answers: list[list[torch.Tensor]], steps: int) -> list[torch.Tensor]:
+    """What every call of one run returned, as ``run`` returns it."""
     if driver.per_step:
-        outs = [torch.stack(ys) for ys in zip(*[session(frame) for frame in driver.frames(xs)], strict=True)]
+        outs = [torch.stack(ys) for ys in zip(*answers, strict=True)]
         return [y.squeeze(1 + driver.time_axis) for y in outs] if driver.sliced else outs
-    whole, steps = session(driver.whole(xs)), len(xs[0])
+    (whole,) = answers
     reduced = driver.reduced or ("",) * len(whole)
     batch_first = driver.layout == "BT" or any(y.shape[:1] != (steps,) for y in whole)
     return [

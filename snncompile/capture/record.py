@@ -45,14 +45,15 @@ def record(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[L
     calls = [tuple(x.clone() for x in call) for call in driver.calls(xs)]  # a network may update its input in place
     recorder = Recorder(twin, decisions)
     taken: list[Location | None] = [] if decisions is None else decisions
-    outs = []
+    outs, answers = [], []
     try:
         with torch.no_grad(), recorder.modules(twin), recorder.watching(taken), as_written(), recorder:
             session = Session(driver, twin)
             for t, call in enumerate(calls):
                 recorder.step = t
                 recorder.hear(call)
-                outs.append([recorder.output(y) for y in session(call)])
+                answers.append(session(call))
+                outs.append([recorder.output(y) for y in answers[-1]])
     except CompileError:
         raise
     except Exception as e:
@@ -67,7 +68,7 @@ def record(model: torch.nn.Module, driver: Driver, xs: Inputs, decisions: list[L
         raise fail(
             "SNN114", "an output of the network does not depend on its input", help="return the output of the last layer from forward"
         )
-    return Trace(recorder.nodes, recorder.inputs, outs, driver.per_step)
+    return Trace(recorder.nodes, recorder.inputs, outs, driver.per_step, answers=answers)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

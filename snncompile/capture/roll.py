@@ -391,9 +391,11 @@ def _confirm(
     for candidate in (rolled, retime(rolled, values)):
         if candidate is None:
             break
-        history = list(execute_rolled(candidate, xs, {*candidate.outputs, *(name for _, name, _ in states)}))
-        claims = [*((t, candidate.outputs[k], theirs) for t, k, theirs in outputs), *states]
-        if all(torch.allclose(history[t][mine].float(), recorded[theirs].float(), rtol=1e-4, atol=1e-5) for t, mine, theirs in claims):
+        claims: dict[int, list[tuple[str, str]]] = {t: [] for t in range(len(xs))}
+        for t, mine, theirs in (*((t, candidate.outputs[k], theirs) for t, k, theirs in outputs), *states):
+            claims[t].append((mine, theirs))
+        run = execute_rolled(candidate, xs, {*candidate.outputs, *(name for _, name, _ in states)})
+        if all(_close(now[mine], recorded[theirs]) for t, now in enumerate(run) for mine, theirs in claims[t]):
             return candidate
     for t, _, name in (*states, *outputs):
         if not bool(torch.isfinite(recorded[name]).all()):
@@ -407,6 +409,10 @@ def _confirm(
         loc=next((r.loc for r in rolled.nodes.values() if r.loc), None),
         help="let the first step run the same operations as the later ones, on initial states",
     )
+
+
+def _close(mine: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return torch.allclose(mine.float(), theirs.float(), rtol=1e-4, atol=1e-5)
 
 
 def retime(rolled: Rolled, values: Values) -> Rolled | None:

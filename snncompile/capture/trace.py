@@ -49,6 +49,7 @@ class Trace:
 
     ``per_step`` says whether the model was called once per step, so that ``Raw.step`` is known; else there is one call, with a
     time axis in its inputs and outputs. ``reduced`` says for each output whether the network returns its ``mean`` or ``sum`` over time.
+    ``answers`` are the outputs of every call in the run that was recorded.
     """
 
     nodes: dict[str, Raw]
@@ -56,6 +57,7 @@ class Trace:
     outputs: list[list[str]]
     per_step: bool
     reduced: tuple[str, ...] = ()
+    answers: list[list[torch.Tensor]] = field(default_factory=list)
 
 
 def walk(value: object) -> Iterator[object]:

@@ -107,7 +107,7 @@ def dense_behind_depthwise(weight: Array, inner: Conv2d, x: Shape, mid: Shape) -
         (rows_in, taps_in), (columns_in, more_in) = (
             _inside(inner.padding[2 * k], inner.weight.shape[2 + k], inner.dilation[k], x[1 + k]) for k in (0, 1)
         )
-        result[:, :, rows_in, columns_in] = per_map * kernel[:, taps_in, more_in]
+        np.multiply(per_map, kernel[:, taps_in, more_in], out=result[:, :, rows_in, columns_in])
         return result.reshape(outs, -1)
     for h in range(inner.weight.shape[2]):
         rows = np.arange(mid[1]) * inner.stride[0] - inner.padding[0] + h * inner.dilation[0]
