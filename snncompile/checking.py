@@ -18,7 +18,7 @@ from snncompile.ir.neuron import Fire, Neuron, Reset
 from snncompile.ir.program import NeuronProgram
 from snncompile.mapping.schedule import schedule
 from snncompile.passes import check_population_form, run_passes
-from snncompile.pipeline import describe_input, random_input, with_range
+from snncompile.pipeline import InputRange, describe_input, random_input, with_range
 from snncompile.quantize import Options, quantize
 from snncompile.target import load_target
 
@@ -71,7 +71,7 @@ class Checked:
 
 def check(
     model: torch.nn.Module | Callable[..., Any], *, target: str = "loihi2-sim", input_shape: Any, steps: int, layout: Layout = "step",
-    calibration: Mapping[str, Array] | Array | None = None, input_range: tuple[float, float, float] | None = None, name: str = "network",
+    calibration: Mapping[str, Array] | Array | None = None, input_range: InputRange | None = None, name: str = "network",
 ) -> Checked:  # fmt: skip
     """Check a PyTorch network; arguments as ``snncompile.compile`` takes them. A blocker is a result, not an exception."""
     found = survey(model, input_shape=input_shape, steps=steps, layout=layout, name=name)
@@ -80,7 +80,7 @@ def check(
 
 def judge(
     found: Survey, *, target: str, calibration: Mapping[str, Array] | Array | None = None,
-    input_range: tuple[float, float, float] | None = None,
+    input_range: InputRange | None = None,
 ) -> Checked:  # fmt: skip
     """Verdicts and blockers of a network that was read as far as it goes."""
     refused = [_of_refused(r) for r in found.refused]
@@ -99,7 +99,7 @@ def judge(
 
 
 def _behind_capture(
-    graph: Graph, target: str, calibration: Mapping[str, Array] | Array | None, input_range: tuple[float, float, float]
+    graph: Graph, target: str, calibration: Mapping[str, Array] | Array | None, input_range: InputRange
 ) -> list[Diagnostic]:
     """What passes, quantiser and scheduler refuse."""
 

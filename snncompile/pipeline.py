@@ -36,6 +36,9 @@ PROBES = 2
 MANY = 2**20
 """Values of all populations over all steps with which one sample tells as much as PROBES do."""
 
+InputRange = tuple[float, float] | tuple[float, float, float]
+"""Lowest and highest value of an input, and the grid on which its values lie, if they do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
@@ -75,7 +78,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     steps: int,
     layout: Layout = "step",
     calibration: Mapping[str, Array] | Array | None = None,
-    input_range: tuple[float, float, float] | None = None,
+    input_range: InputRange | None = None,
     options: Options | None = None,
     readout: Readout = "sum",
     readout_of: str | None = None,
@@ -90,7 +93,7 @@ def compile(  # noqa: A001 - the verb users look for: snncompile.compile(model, 
     steps        T, time steps per sample
     readout_of   the output that decides, of several; by default the first
     calibration  real samples, ``(N, *input_shape)`` (constant over the steps) or ``(N, T, *input_shape)``, or several inputs by name
-    input_range  (low, high, grid) of the raw input where known: 8-bit images are (0, 255, 1)
+    input_range  (low, high) or (low, high, grid) of the raw input where known: 8-bit images are (0, 255, 1)
     seca         channel attention with the gates of its calibration, or with live ones: ``exact`` on the chip, ``host`` on its host
     raises       CompileError, each with the user's source line, the limit and a way out
     """
@@ -124,7 +127,7 @@ def compile_graph(
     *,
     target: str = "loihi2-sim",
     calibration: Mapping[str, Array] | Array | None = None,
-    input_range: tuple[float, float, float] | None = None,
+    input_range: InputRange | None = None,
     options: Options | None = None,
     readout: Readout = "sum",
     readout_of: str | None = None,
@@ -153,7 +156,7 @@ def compile_graph(
         schedule=schedule(result.graph), readout=readout, decisions=tuple(decisions),
         settings={
             "input_shape": list(graph.of(Input)[0].size), "steps": graph.steps, "layout": "step",
-            "input_range": None if input_range is None else list(input_range),
+            "input_range": None if input_range is None else list(as_range(input_range)),
             "options": {f: getattr(chosen, f) for f in ("weight_bits", "input_bits", "payload_bits", "pursue_exact")},
         },
     )  # fmt: skip
@@ -240,7 +243,7 @@ def random_input(n: Input, steps: int, samples: int = PROBES, seed: int = 0) -> 
 
 
 def describe_input(
-    graph: Graph, calibration: Mapping[str, Array] | Array | None, input_range: tuple[float, float, float] | None
+    graph: Graph, calibration: Mapping[str, Array] | Array | None, input_range: InputRange | None
 ) -> tuple[Graph, dict[str, Array]]:
     """Bring calibration samples to ``(N, T | 1, *size)`` by input, and write what is known of the range into the graph."""
     inputs = [n for n in graph.nodes if isinstance(n, Input)]
@@ -258,9 +261,19 @@ def describe_input(
     return graph.map_nodes(describe), samples
 
 
-def with_range(op: Input, input_range: tuple[float, float, float]) -> Input:
+def as_range(input_range: InputRange) -> tuple[float, float, float]:
+    """Lowest value, highest value and grid, which is 0 where there is none; raises CompileError SNN207 for anything else."""
+    try:
+        low, high, grid = (*(float(v) for v in input_range), 0.0)[:3] if len(input_range) in (2, 3) else ()
+    except (TypeError, ValueError):
+        way_out = "write the lowest and the highest value, and the grid of whole numbers and the like: (0, 1) or (0, 255, 1)"
+        raise fail("SNN207", f"{input_range!r} is no range of an input", help=way_out) from None
+    return low, high, grid
+
+
+def with_range(op: Input, input_range: InputRange) -> Input:
     """The input with its declared range; raises CompileError SNN207 if it is none."""
-    low, high, grid = input_range
+    low, high, grid = as_range(input_range)
     known = replace(op, low=low, high=high, grid=grid)
     if problems := list(known.validate()):
         raise CompileError(problems)

@@ -173,6 +173,11 @@ def test_a_threshold_that_makes_everything_nan_is_said_with_its_line(limit):
         (0.0, 1.0, 2.0),
         (0.0, 1.0, 0.3),
         (0.0, 1.0, 20.0),
+        (0.0,),
+        (0.0, 1.0, 0.0, 0.0),
+        ("low", "high"),
+        ((0.0, 1.0), 1.0),
+        1.0,
     ],
 )
 def test_an_input_range_that_is_none_is_refused(given):
@@ -181,6 +186,14 @@ def test_an_input_range_that_is_none_is_refused(given):
         snncompile.compile(net, input_shape=(6,), steps=3, input_range=given)
     assert caught.value.code == "SNN207"
     assert snncompile.check(net, input_shape=(6,), steps=3, input_range=given).blockers[0].code == "SNN207"
+
+
+def test_a_range_without_a_grid_has_none():
+    net = Written(lambda net, x: net.b(net.lif(net.a(x))))
+    two, three = (snncompile.compile(net, input_shape=(6,), steps=3, input_range=given) for given in ((0, 1), (0.0, 1.0, 0.0)))
+    assert two.settings["input_range"] == three.settings["input_range"] == [0.0, 1.0, 0.0]
+    assert two.result.notes == three.result.notes
+    assert snncompile.check(net, input_shape=(6,), steps=3, input_range=(0, 1)).blockers == ()
 
 
 def test_a_grid_may_be_written_down_rounded():
