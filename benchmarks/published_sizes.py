@@ -81,7 +81,8 @@ def _run(name: str, size: int) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     print(time.strftime("%H:%M:%S"), name, done.stdout.strip() or "failed", flush=True)
     if done.returncode == 0:
-        RESULTS.write_text(json.dumps({**known(), name: json.loads(done.stdout.splitlines()[-1])}, indent=1) + "\n")
+        found = {**known(), name: json.loads(done.stdout.splitlines()[-1])}
+        RESULTS.write_text(json.dumps({k: found[k] for k in _networks() if k in found}, indent=1) + "\n")
 
 
 def measure(name: str, size: int) -> dict[str, Any]:
