@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from published import NETWORKS, SMALL_STEPS
@@ -20,15 +18,13 @@ from snncompile.verify import Program, verify
 TARGET = load_target("loihi2-sim")
 CHEAP = ("OSR NF-ResNet-34",)
 """Small networks that the default run takes: maximum pooling, thresholds per step, a stream that is added to and convolved."""
-PIXELS = 64
-"""Images of 224x224 are this small here: widths, depths, weights and so the bounds are the published ones, only the maps are smaller."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_of_published_size_is_proved_and_runs(name):
-    network = replace(NETWORKS[name], size=min(NETWORKS[name].size, PIXELS))
+    network = NETWORKS[name]
     net = network.build(small=False)
     if network.parameters is not None:
         assert sum(p.numel() for p in net.parameters()) == network.parameters
