@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+PATIENCE, PAUSE = 2.0, 0.01
+"""Seconds."""
+TORCH = f"{os.sep}site-packages{os.sep}torch{os.sep}"
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -42,13 +46,43 @@ def handled(handler: Handler, numbers: tuple[int, ...] = NUMBERS) -> Iterator[di
 
 @contextmanager
 def as_exceptions() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind like Ctrl-C, so that drafts and guests are cleaned up."""
+    """SIGTERM and SIGHUP unwind like Ctrl-C, so that drafts and guests are cleaned up.
 
-    def stop(number: int, _: object) -> None:
+    An exception in the midst of an import, or of Python code that PyTorch's C++ has called, can end the whole process: there it waits for
+    a better moment, for at most ``PATIENCE`` seconds.
+    """
+    waiting: list[threading.Timer] = []
+    since: list[float] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        since.append(time.monotonic())
+        if since[-1] - since[0] < PATIENCE and hasattr(signal, "pthread_kill") and _delicate(frame):
+            again = threading.Timer(PAUSE, signal.pthread_kill, (threading.main_thread().ident, number))
+            again.daemon = True
+            waiting.append(again)
+            again.start()
+            return
+        since.clear()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Terminated(number)
 
-    with handled(stop, tuple(n for n in NUMBERS if n != signal.SIGINT)):
-        yield
+    with handled(stop):
+        try:
+            yield
+        finally:
+            for timer in waiting:
+                timer.cancel()
+
+
+def _delicate(frame: FrameType | None) -> bool:
+    """Whether a module is being imported, or PyTorch is at work."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith("<frozen importlib") or TORCH in file:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

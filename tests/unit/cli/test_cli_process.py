@@ -72,3 +72,23 @@ def test_a_stopped_export_leaves_nothing(here, number, status):
     assert child.returncode == status, rest
     assert "Traceback" not in rest
     assert sorted(p.name for p in here.iterdir() if p.name != "__pycache__") == ["data.npz", "many.npz", "net.py", "weights.pt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_end_waits_for_the_end_of_an_import_but_not_for_ever(tmp_path, number):
+    (tmp_path / "slow.py").write_text("import time\nfor k in range(30): time.sleep(0.01)\ndone = True\n")
+    (tmp_path / "stuck.py").write_text("import time\nfor k in range(3000): time.sleep(0.01)\n")
+    script = (
+        "import os, signal, sys, threading, time\nfrom snncompile import signals\nsignals.PATIENCE = 1.0\nname, number = sys.argv[1:]\n"
+        "threading.Timer(0.1, os.kill, (os.getpid(), int(number))).start()\n"
+        "try:\n  with signals.as_exceptions():\n    __import__(name)\n    time.sleep(20)\n"
+        "except BaseException as e: print(type(e).__name__, hasattr(sys.modules.get(name), 'done'))"
+    )
+    word = "KeyboardInterrupt" if number == signal.SIGINT else "Terminated"
+    for name, done in (("slow", True), ("stuck", False)):
+        command = [sys.executable, "-c", script, name, str(int(number))]
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=15, preexec_fn=listen,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )  # fmt: skip
+        assert answer.stdout == f"{word} {done}\n", answer.stderr
