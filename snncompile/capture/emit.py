@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from snncompile.capture.expressions import Expressions, base, strip
+from snncompile.capture.expressions import RANKS, Expressions, base, strip
 from snncompile.capture.layers import LAYERS, MOVES, Layer, is_spatial, moved_index, reduced_axes
 from snncompile.capture.membrane import filter_population
 from snncompile.capture.population import NotNormal, Population
@@ -298,6 +298,8 @@ class Builder:
 
     def _layer(self, raw: Raw, layers: list[Layer]) -> str:
         ref = self.argument(layers[0].source)
+        if base(raw) in RANKS and "pool2d" in base(raw):  # a vector with axes of length 1 around it is a map, too
+            ref = self._shaped(raw, ref, self.raw_shape(layers[0].source)[-3:])
         for make in layers:
             op = make.op(self._name(self._wish(raw)), (ref,), raw.loc)
             try:

@@ -80,3 +80,41 @@ class Spread(nn.Module):
 @pytest.mark.parametrize("kind", ["channel", "circular"])
 def test_one_number_for_all_neurons_of_a_map_and_circular_padding_are_wiring(kind):
     agrees(Spread(kind), (1, 5, 4))
+
+
+ALONG = {
+    "average": lambda x: nn.functional.avg_pool1d(x.unsqueeze(1), 2).squeeze(1),
+    "average, padded": lambda x: nn.functional.avg_pool1d(x.unsqueeze(1), 3, 2, 1).squeeze(1),
+    "maximum": lambda x: nn.functional.max_pool1d(x.unsqueeze(1), 2).squeeze(1),
+    "adaptive": lambda x: nn.functional.adaptive_avg_pool1d(x.unsqueeze(1), 3).squeeze(1),
+    "as a map": lambda x: nn.functional.avg_pool2d(x.reshape(-1, 1, 2, 4), 2).flatten(1),
+    "a mean": lambda x: x.mean(1, keepdim=True),
+    "means of parts": lambda x: x.unflatten(1, (2, 4)).mean(2),
+}
+
+
+class Along(nn.Module):
+    """A pooling over the features of a vector, behind a population."""
+
+    def __init__(self, pooling):
+        super().__init__()
+        self.first, self.lif, self.pooling = nn.Linear(5, 8), neuron.LIFNode(tau=2.0, v_reset=None), pooling
+        self.second, self.last = nn.LazyLinear(4), neuron.LIFNode(tau=2.0, v_reset=None)
+
+    def forward(self, x):
+        return self.last(self.second(self.pooling(self.lif(3 * self.first(x)))))
+
+
+@pytest.mark.parametrize("pooling", ALONG.values(), ids=ALONG)
+def test_a_pooling_over_the_features_of_a_vector_is_captured(pooling):
+    torch.manual_seed(0)
+    net = Along(pooling).eval()
+    net(torch.zeros(1, 5))
+    net.lif.reset()
+    net.last.reset()
+    captured = capture(net, input_shape=(5,), steps=3)
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 3, 5))
+    assert check_capture(captured, net, x).differing_spikes == 0
+    (source,) = (n for n in captured.graph.nodes if n.kind == "input")
+    after, _ = run_passes(captured.graph, probe={source.name: x})
+    check_population_form(after)
