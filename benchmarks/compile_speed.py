@@ -16,6 +16,7 @@ layer behind the global pooling (49 synapses for each of its parameters), 2.1 th
 from __future__ import annotations
 
 import copy
+import inspect
 import resource
 import sys
 import time
@@ -93,7 +94,7 @@ def main(name: str = "OTTT NF-ResNet-34", size: int = 0) -> None:
     network = NETWORKS[name] if not size else replace(NETWORKS[name], size=size)
     net, x = network.build(small=False), network.samples(2, small=False)
     first, steps = torch.as_tensor(x[0, 0], dtype=torch.float32)[None], network.steps
-    call = {"init": True} if network.factory in ("nf_resnet", "ottt_vgg") else {}
+    call = {"init": True} if "init" in inspect.signature(net.forward).parameters else {}
     whole = first[None].expand(steps, *first.shape)
     arguments = (first,) if network.layout == "step" else (whole,)
     with torch.no_grad():

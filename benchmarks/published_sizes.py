@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import inspect
 import json
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def measure(name: str, size: int) -> dict[str, Any]:
     count = sum(p.numel() for p in net.parameters())
     assert network.parameters in (None, count), f"{name} has {count:,} parameters, published are {network.parameters:,}"
     first, per_step = torch.as_tensor(x[0, 0], dtype=torch.float32)[None], network.layout == "step"
-    call = {"init": True} if network.factory in ("nf_resnet", "ottt_vgg") else {}
+    call = {"init": True} if "init" in inspect.signature(net.forward).parameters else {}
     with torch.no_grad():
         copy.deepcopy(net)(
             first if per_step else first[None].expand(network.steps, *first.shape), **call

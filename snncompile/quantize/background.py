@@ -69,14 +69,14 @@ def settle(real: Neuron, whole: IntNeuron, total: Array, sent: Array, *, guard_b
     """
     shape = total.shape[1:]
     own, network = _wrong(real, whole, total, sent, exact=lattice is not None)
-    amiss = np.flatnonzero((own | network).reshape(shape[0], -1).any(axis=1))
-    if not len(amiss):
+    at = np.nonzero(own | network)
+    if not len(at[0]):
         return whole
     start = np.broadcast_to(whole.bias, (whole.bias.shape[0], *shape))
     full = start.copy()
-    full[:, amiss] = _moved(
-        _channels(real, amiss, shape), _channels(replace(whole, bias=start), amiss, shape), total[:, amiss], sent[:, amiss],
-        guard_bits=guard_bits, lattice=lattice,
+    here: Any = (slice(None), *at)
+    full[here] = _moved(
+        _some(real, at, shape), _some(whole, at, shape), total[here], sent[here], guard_bits=guard_bits, lattice=lattice
     )  # fmt: skip
     return whole if np.array_equal(full, start) else replace(whole, bias=full)
 
@@ -88,16 +88,19 @@ def _wrong(real: Neuron, tried: IntNeuron, total: Array, sent: Array, *, exact: 
     return (fired != own).any(axis=0), (fired != sent).any(axis=0)
 
 
-def _channels(n: Population, chosen: Array, shape: Shape) -> Population:
-    """Some channels of a population."""
+def _some(n: Population, at: tuple[Array, ...], shape: Shape) -> Population:
+    """Some neurons of a population, in a row."""
 
-    def some(name: str, values: Any) -> Any:
+    def chosen(name: str, values: Any) -> Any:
         if not isinstance(values, np.ndarray):
             return values
-        axis, first = values.ndim - len(shape), 1 if name in n.time_fields else 0
-        return values.take(chosen, axis=axis) if axis >= first and values.shape[axis] > 1 else values
+        if name not in n.time_fields:
+            return np.broadcast_to(values, shape)[at]
+        aligned = values.reshape(len(values), *(1,) * (len(shape) + 1 - values.ndim), *values.shape[1:])
+        every: Any = (slice(None), *at)
+        return np.broadcast_to(aligned, (len(values), *shape))[every]
 
-    kept: dict[str, Any] = {f.name: some(f.name, getattr(n, f.name)) for f in fields(n)}
+    kept: dict[str, Any] = {f.name: chosen(f.name, getattr(n, f.name)) for f in fields(n)}
     return replace(n, **kept)
 
 
