@@ -1,10 +1,10 @@
-"""Make layers of a compiled network plastic: integers and schedule with room to learn, rules, error population and modulators."""
+"""Make layers of a compiled network plastic: synapses that learn, a schedule with room for them, rules, error population and modulators."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,18 +14,18 @@ from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Linear
 from snncompile.ir.neuron import Neuron
 from snncompile.learning.chain import Link, find_chain
-from snncompile.learning.dither import DITHER_BITS
 from snncompile.learning.error_population import LOSSES, OCTAVE_BITS, ErrorPopulation
 from snncompile.learning.feedback import FEEDBACK, Feedback, feedback_levels, make_feedback
-from snncompile.learning.hidden import lower_hidden
+from snncompile.learning.lowering import enough_for, enough_of, lower_plastic
 from snncompile.learning.method import Method, find_method
 from snncompile.learning.modulator import ACTIVITY_TOP, Modulator
 from snncompile.learning.program import LearningProgram, PlasticLayer
 from snncompile.learning.psi import ENTRIES, PSI_TOP, Psi, parse_psi
-from snncompile.learning.readout import lower_plastic
+from snncompile.learning.remainder import REST_BITS
 from snncompile.learning.rule import Factor, Product, Rule, Trace
 from snncompile.learning.scaling import Scale, scale_free, scale_plain, scale_traced
 from snncompile.learning.timing import Timing, find_timing
+from snncompile.learning.widths import Widths
 from snncompile.mapping.schedule import Schedule
 from snncompile.numerics import Format
 from snncompile.quantize import QuantResult
@@ -43,13 +43,16 @@ class LearnOptions:
     """What to learn and how.
 
     layer     the plastic layer, or several          rule  ottt, sltt, osr, ndot, ltl     rate  eta of plain SGD on the loss averaged over T
-    loss      softmax (cross-entropy) or mse      headroom  how much the largest weight of a layer may grow, or that by
-              population
+    loss      softmax (cross-entropy) or mse
+    headroom  how far a weight may move, in units of the largest of its neuron (of the layer's, for a readout), or that by population
+    moved     by population, the changes (neurons, inputs) of the folded weights on a stream like the one to come, in the place of
+              ``headroom``: what is learned can hold them, but for a little of their energy
     leak      decay of the traces per model step; by default that of the presynaptic neurons
     surrogate psi of hidden layers, kind:size; by default the rule's       feedback  random, or transpose: the readout's weights at first
     feedback_scale  root mean square of random feedback; by default that of the readout's weights
     warm, weight    ltl: the first step that learns, by default 3/4 of T; the local loss's coefficient C
-    carry     what may be left of a sample's trace when the next sample begins        seed  of all random numbers but Lava's own
+    carry     what may be left of a sample's trace when the next sample begins
+    seed      of all random numbers but Lava's own
     """
 
     layer: str | tuple[str, ...]
@@ -57,6 +60,7 @@ class LearnOptions:
     rate: float = 0.01
     loss: str = "softmax"
     headroom: float | Mapping[str, float] = 1.5
+    moved: Mapping[str, Array] = field(default_factory=dict)
     leak: float | None = None
     surrogate: str | None = None
     feedback: str = "random"
@@ -83,11 +87,17 @@ class Plastic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """A plastic layer before its scales: weight LSB, float update per unit of modulator and trace, decay, membrane factor."""
+    """A plastic layer before its scales: LSBs by neuron, float update per unit of modulator and trace, decay, membrane factor.
+
+    A step of a third factor changes every neuron's weights by as many LSBs; ``portion`` of it, at most 1, is due to each, so that the
+    change is right where LSBs or gains differ, and ``lsb`` is what an LSB is worth where it is 1.
+    """
 
     link: Link
-    weight: Array
+    change: str
+    lsbs: Array
     lsb: float
+    portion: Array
     step: float
     gain: float
     share: Array
@@ -147,7 +157,7 @@ def make_plastic(result: QuantResult, float_graph: Graph, captured: Graph, targe
                 feedback_seed=None if given is None else given.seed,
             ))  # fmt: skip
         layers[-1].rule.check(target)
-        notes += [n for n in _notes(options, scale, x) if n not in notes]
+        notes += [n for n in _notes(options, scale, x, target) if n not in notes]
     if error is None:
         error = _error(options, fine or 1, 1, lowered, target, fine=fine, warm=warm if method.local else None)
     leaks = [x.leak for x in layers if x.leak > 0]
@@ -174,32 +184,29 @@ def _lowered(
     folded, trained = float_graph.by_name[link.synapse.name], float_graph.by_name[link.population.name]
     assert isinstance(folded, Linear)
     assert isinstance(trained, Neuron)
-    headroom = options.headroom if isinstance(options.headroom, float | int) else options.headroom[link.population.name]
-    neuron = result.graph.by_name[link.population.name]
-    assert isinstance(neuron, IntNeuron)
-    hidden = neuron.fire != "none"
+    hidden = link.population.fire != "none"
     per_spike = float(link.source.lsb.reshape(-1)[0]) if isinstance(link.source, IntInput) else 1.0
     weight, gains = folded.weight * per_spike, _gain(folded, captured, hidden=hidden) * per_spike
     gain = float(np.abs(gains).max())
     unit = _unit(trained, captured) if hidden else 1.0
-    lowered = (
-        lower_hidden(result, weight, link.synapse, neuron, trained=trained, headroom=headroom, target=target) if hidden
-        else lower_plastic(result, weight, link.synapse, neuron, headroom=headroom, target=target)
-    )  # fmt: skip
+    moved = options.moved.get(link.population.name)
+    enough = enough_of(weight, _headroom(options, link)) if moved is None else enough_for(moved)
+    lowered = lower_plastic(result, link, trained, enough=enough, target=target)
     step = options.rate * gain**2 * unit / result.graph.steps
     if method.local:
         step = options.rate * gain**2 * unit * (2 * options.weight / len(folded.weight) if hidden else 1)
+    share = (gains / gain) ** 2
+    portion = share / lowered.lsb
     made = _Made(
-        link=link,
-        weight=weight,
-        lsb=lowered.lsb,
-        step=step,
-        gain=gain,
-        share=(gains / gain) ** 2,
-        leak=_leak(method, options, float_graph, link.source),
-        unit=unit,
-    )
+        link=link, change=lowered.change, lsbs=lowered.lsb, lsb=1 / float(portion.max()), portion=portion / portion.max(), step=step,
+        gain=gain, share=share, leak=_leak(method, options, float_graph, link.source), unit=unit,
+    )  # fmt: skip
     return lowered.result, made
+
+
+def _headroom(options: LearnOptions, link: Link) -> float:
+    given = options.headroom
+    return given if isinstance(given, float | int) else given[link.population.name]
 
 
 def _scale(x: _Made, step: float, timing: Timing, k: int, target: Target) -> Scale:
@@ -212,9 +219,9 @@ def _scale(x: _Made, step: float, timing: Timing, k: int, target: Target) -> Sca
 def _layer(x: _Made, scale: Scale, timing: Timing, k: int, seed: int) -> PlasticLayer:
     rule = _rule(scale, 1 if x.leak > 0 else timing.schedule.initiation_interval, seed, traced=x.leak > 0)
     return PlasticLayer(
-        synapse=x.link.synapse.name, population=x.link.population.name, source=x.link.source.name, rule=rule, step=x.step, gain=x.gain,
-        share=tuple(x.share.tolist()),
-        leak=x.leak, lsb=x.lsb, lag=timing.lag[k],
+        synapse=x.link.synapse.name, change=x.change, population=x.link.population.name, source=x.link.source.name, rule=rule,
+        step=x.step, gain=x.gain, share=tuple(x.share.tolist()),
+        leak=x.leak, lsb=tuple(x.lsbs.tolist()), lag=timing.lag[k],
     )  # fmt: skip
 
 
@@ -239,13 +246,13 @@ def _modulator(
         power = _local_shift(warm, steps)
         return Modulator(
             kind="local", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, warm=warm,
-            multiplier=_whole(wanted / scale.unit * x.share, power), shift=power,
+            multiplier=_whole(wanted / scale.unit * x.portion, power), shift=power,
         )  # fmt: skip
     per_unit = scale.levels * (wanted / scale.unit) / (fine * PSI_TOP * given.largest(options.loss))
     power = _shift(per_unit, target.multiplier)
     return Modulator(
         kind="feedback", levels=scale.levels, psi=table, psi_multiplier=numbers, psi_shift=shift, feedback=given.rows,
-        multiplier=_whole(per_unit * x.share, power), shift=power,
+        multiplier=_whole(per_unit * x.portion, power), shift=power,
     )  # fmt: skip
 
 
@@ -256,7 +263,7 @@ def _whole(values: Array, power: int) -> tuple[int, ...]:
 def _local_shift(warm: int, steps: int) -> int:
     """Fraction bits of a local modulator's multiplier: at most 10, and as many as a product of 62 bits leaves."""
     largest = ACTIVITY_TOP * PSI_TOP * steps * steps * (warm + 1) * 2**LEVEL_BITS
-    return max(0, min(10, 62 - DITHER_BITS - math.ceil(math.log2(largest))))
+    return max(0, min(10, 62 - REST_BITS - math.ceil(math.log2(largest))))
 
 
 def _shift(value: float, form: Format) -> int:
@@ -361,7 +368,7 @@ def _check(method: Method, options: LearnOptions, steps: int) -> int:
         "layer": (None, bool(options.layers), "name one or more layers"),
         "loss": (options.loss, options.loss in losses, f"choose from {', '.join(losses)}"),
         "rate": (options.rate, 0 < options.rate < math.inf, "give a positive number"),
-        "headroom": (min(rooms, default=1), all(1 <= h < math.inf for h in rooms), "give 1 or more"),
+        "headroom": (min(rooms, default=1), all(0 < h < math.inf for h in rooms), "give a positive number"),
         "carry": (options.carry, 0 < options.carry < 1, whole),
         "leak": (options.leak, options.leak is None or 0 <= options.leak < 1, whole),
         "feedback": (options.feedback, options.feedback in FEEDBACK, f"choose from {', '.join(FEEDBACK)}"),
@@ -378,10 +385,11 @@ def _check(method: Method, options: LearnOptions, steps: int) -> int:
     return steps * 3 // 4 if options.warm is None else options.warm
 
 
-def _notes(options: LearnOptions, scale: Scale, x: _Made) -> tuple[str, ...]:
+def _notes(options: LearnOptions, scale: Scale, x: _Made, target: Target) -> tuple[str, ...]:
     name = x.link.synapse.name
-    headroom = options.headroom if isinstance(options.headroom, float | int) else options.headroom[x.link.population.name]
-    notes = [f"weights of '{name}' are clipped beyond {headroom:.4g} times the largest trained weight"]
+    most = x.lsbs * (2 ** Widths.of(target).weight - 1)
+    span = f"{most.min():.3g}" if np.ptp(most) == 0 else f"{most.min():.3g} to {most.max():.3g}, by neuron"
+    notes = [f"what '{name}' learns is clipped where a weight has moved by {span}"]
     if options.loss == "mse":
         notes.append("errors beyond 1 are clipped")
     if scale.impulse < 4 and scale.tau:

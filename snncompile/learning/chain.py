@@ -23,12 +23,16 @@ WAY = "source: lava-nc 0.10.0, proc/dense"
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """One dense layer of the chain: the population that sends, the synapse, the population that reads; whether it learns."""
+    """One dense layer of the chain: the population that sends, the synapse, the population that reads; whether it learns.
+
+    ``change`` is the synapse that learns beside it, None in a network to which it has not been added.
+    """
 
     source: Op
     synapse: Linear
     population: IntNeuron
     plastic: bool
+    change: Linear | None = None
 
 
 def find_chain(graph: Graph, layers: Iterable[str]) -> tuple[Link, ...]:
@@ -49,7 +53,7 @@ def find_chain(graph: Graph, layers: Iterable[str]) -> tuple[Link, ...]:
 
 
 def links(graph: Graph, wanted: Iterable[str], called: Mapping[str, str] | None = None) -> tuple[Link, ...]:
-    """The chain of the populations ``wanted``, to the readout; ``called`` is what a user calls them."""
+    """The chain of the populations ``wanted``, to the readout; ``called`` is what a user calls them where nothing is plastic yet."""
     readout = _readout(graph, ", ".join((called or {}).values()))
     missing, found, at = set(wanted), [], readout
     while missing:
@@ -57,9 +61,10 @@ def links(graph: Graph, wanted: Iterable[str], called: Mapping[str, str] | None 
         where = f"'{at.name}', between the plastic layer and the readout, is not a dense layer that reads one population"
         incoming = ports(graph, at)
         port = incoming[0]
-        if len(incoming) > 1 or not isinstance(port.synapse, Linear) or port.gather is not None or port.delays:
+        change = incoming[-1].synapse if called is None and at.name in wanted else None
+        if len(incoming) > 1 + (change is not None) or not isinstance(port.synapse, Linear) or port.gather is not None or port.delays:
             raise _refused(first, where, "the error's way is known for dense layers in a row", at.loc)
-        found.append(Link(port.source, port.synapse, at, at.name in wanted))
+        found.append(Link(port.source, port.synapse, at, at.name in wanted, change if isinstance(change, Linear) else None))
         missing.discard(at.name)
         if missing and not isinstance(port.source, IntNeuron):
             raise _refused(first, "no dense layers in a row lead from it to the readout", DENSE, at.loc)

@@ -3,9 +3,9 @@
 softmax   g = softmax(z) - onehot             with the exponential from a table of half an octave's finest steps and one division
 mse       g = (2 / n) * (z - onehot)
 mean      g = (softmax(mean of z[0..t]) - onehot) / (t + 1) from step ``warm`` on, nothing before (LTL)
-payload   k = floor(levels * g + r / 2**16),  r uniform in 0..2**16 - 1 per neuron and step:  the mean of k is levels * g, without bias
+payload   k = floor(levels * g + r),  r the remainder of the step before, with 16 bits: see ``remainder``
 sent      y1 = 2 * max(k, 0),  y2 = 2 * max(-k, 0)        even, so that the engine's product loses no bit; two ports for the two signs
-graded    the same error with ``fine`` levels in place of ``levels``, signed: what a feedback synapse carries to hidden layers
+graded    the same error with ``fine`` in place of ``levels``, to the nearest, signed: what a feedback synapse carries to hidden layers
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from snncompile.learning.dither import DITHER_BITS, Dither
+from snncompile.learning.remainder import REST_BITS, Ints, first_rests
 
-Ints = npt.NDArray[np.int64]
 OCTAVE_BITS = 6
 ONE_BITS = 15
 LOSSES = ("softmax", "mse")
@@ -58,12 +56,12 @@ class ErrorPopulation:
 
 
 class ErrorState:
-    """The population's random generators, one a neuron, and its running sums; ``step`` gives the signed payload k."""
+    """The population's remainders ``rest`` (n,) and its running sums; ``step`` gives the signed payload k."""
 
     def __init__(self, population: ErrorPopulation, neurons: int) -> None:
         self.population = population
         self.graded: Ints = np.zeros(neurons, dtype=np.int64)
-        self.dither = Dither(population.seed, neurons)
+        self.rest: Ints = first_rests(population.seed, neurons)
         octave = np.rint(2.0 ** (ONE_BITS - np.arange(2**OCTAVE_BITS) / 2**OCTAVE_BITS)).astype(np.int64)
         self._table = np.append((octave >> np.arange(ONE_BITS)[:, None]).reshape(-1), 0)  # every octave, then nothing is left
         self._sums: Ints = np.zeros(neurons, dtype=np.int64)
@@ -71,28 +69,30 @@ class ErrorState:
     def step(self, z: Ints, label: int, t: int = 0) -> Ints:
         """k (n,) for the payloads ``z`` (n,) of model step ``t``; ``label`` below 0 is no target, hence no error.
 
-        The graded error of the same step is in ``graded``. The generators advance in any case.
+        The graded error of the same step is in ``graded``.
         """
-        p, r = self.population, self.dither.draw()
+        p = self.population
         self._sums = z if t == 0 else self._sums + z
         if label < 0 or t < p.warm:
             self.graded = np.zeros_like(z)
             return self.graded
         if p.loss == "mse":
-            error, dither = z * p.multiplier, r << p.shift >> DITHER_BITS
+            error, unit = z * p.multiplier, 2**p.shift
             error[label] -= p.one
-            k = (error + dither) >> p.shift
             if p.fine:
-                self.graded = np.clip((error * (p.fine // p.levels) + dither) >> p.shift, -p.fine, p.fine)
+                self.graded = np.clip((2 * error * (p.fine // p.levels) + unit) >> (p.shift + 1), -p.fine, p.fine)
         else:
             z, steps, late = (self._sums, t + 1, p.warm + 1) if p.loss == "mean" else (z, 1, 1)
             octaves = np.minimum(((z.max() - z) * p.multiplier // steps) >> p.shift, ONE_BITS << OCTAVE_BITS)
             e = self._table[octaves]
             total = int(e.sum())
             e[label] -= total
-            k = (e * (p.levels * late << DITHER_BITS) + r * (total * steps)) // (total * steps << DITHER_BITS)
+            error, unit = e * (p.levels * late), total * steps
             if p.fine:
-                self.graded = (e * (p.fine << DITHER_BITS) + r * total) // (total << DITHER_BITS)
+                self.graded = (2 * e * p.fine + total) // (2 * total)
+        whole = (error << REST_BITS) + self.rest * unit
+        k = whole // (unit << REST_BITS)
+        self.rest = whole // unit - (k << REST_BITS)
         return np.asarray(np.minimum(np.maximum(k, -p.levels), p.levels))
 
 

@@ -17,7 +17,7 @@ from snncompile.learning.program import LearningProgram, PlasticLayer
 def float_stages(program: LearningProgram, graph: Graph) -> list[dict[str, Any]]:
     """The layers from the first plastic one to the readout in units of the folded network: keyword arguments of ``online.chain.Stage``.
 
-    Weights are those that the chip is loaded with, everything else is read off the integers, too.
+    Weights are those that the chip is loaded with, the trained ones and what was learned, everything else is read off the integers, too.
     """
     given = {x.population: x for x in program.layers}
     stages = []
@@ -25,7 +25,9 @@ def float_stages(program: LearningProgram, graph: Graph) -> list[dict[str, Any]]
         layer, n = given.get(link.population.name), link.population
         lsb = np.asarray(n.v_scale, dtype=np.float64).reshape(-1)
         unit = lsb * 2.0 ** n.exponents[0]
-        weight = link.synapse.weight * unit[:, None] if layer is None else layer.chip_weights(graph) * layer.lsb
+        weight = link.synapse.weight * unit[:, None]
+        if layer is not None:
+            weight = weight + layer.chip_weights(graph) * np.array(layer.lsb)[:, None]
         stages.append({"weight": weight, **_neuron(n, lsb), **({} if layer is None else _rule(layer))})
     return stages
 

@@ -47,13 +47,14 @@ _PLAIN_HIDDEN = "dW_ij[t] = -(eta / T) M_i[t] psi_i[t] x_j[t],   M_i = sum_k B_i
 _ALWAYS_EXACT = (
     "the third factor meets the presynaptic factor of its own model step (the schedule leaves room for the way through the error)",
     "the products of the learning engine lose no bit: third factors are even, and a scale of 4 * 2**e where there is a trace",
+    "the trained weights stay as they were quantised: what is learned has a synapse of its own, of the same size, beside theirs",
 )
 _NO_TRANSPORT = "all modulators are local: nothing is transported backwards"
 _FEEDBACK_EXACT = ("a hidden layer's modulator is the product of its own psi and the readout's error of the same model step",)
 _BARE_SPIKE = "the presynaptic factor is the spike itself (condition x0 of the epoch)"
 _ALWAYS_APPROXIMATED = (
-    "weights are integers of 9 bits, rounded stochastically with one random number a step for the whole matrix (unbiased)",
-    "the third factor is an integer, rounded stochastically with a random number a neuron and step (unbiased)",
+    "changes of weights are integers of 9 bits, rounded stochastically with one random number a step for the whole matrix (unbiased)",
+    "the third factor is an integer; what its rounding leaves is added at the next step",
     "the loss is the plain one: no mixture of cross-entropy and mean-square error",
     "biases do not learn: the chip has plastic synapses only",
     "plain SGD on single samples: no momentum, no batch",

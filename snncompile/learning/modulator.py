@@ -3,11 +3,12 @@
 It hears how far the layer's membrane is from the threshold at model step t, looks up psi, and multiplies it with an error:
 
 psi       p = table[(|d| * psi_multiplier) >> psi_shift], 0 beyond the table;   d = m - threshold, before the reset
-feedback  k = floor((M * p * multiplier + r / 2**16 * 2**shift) / 2**shift)      M = B @ graded error of the readout, by a fixed synapse
-local     k = floor(levels * c * (warm + 1) / (t + 1) * (n / (t + 1) - A / 255) * p / 255 + r / 2**16)    from step ``warm`` on, else 0
+feedback  k = floor(M * p * multiplier / 2**shift + r)      M = B @ graded error of the readout, by a fixed synapse
+local     k = floor(levels * c * (warm + 1) / (t + 1) * (n / (t + 1) - A / 255) * p / 255 + r)    from step ``warm`` on, else 0
           c = multiplier / 2**shift, up to 1
           n  the neuron's spikes so far in the sample        A  the teacher's activity, 0..255, a graded input; without one k = 0
-clipped to -levels..levels;   r  16 random bits per neuron and model step;   sent as the error population sends: 2 max(k, 0), 2 max(-k, 0)
+r  the remainder of the step before, with ``shift`` bits for feedback, 16 for a local error: see ``remainder``
+clipped to -levels..levels;   sent as the error population sends: 2 max(k, 0), 2 max(-k, 0)
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from snncompile.learning.dither import DITHER_BITS, Dither, Ints
 from snncompile.learning.psi import ENTRIES, PSI_TOP
+from snncompile.learning.remainder import REST_BITS, Ints, first_rests
 
 ACTIVITY_TOP = 255
 """The graded input of an activity of 1."""
@@ -66,11 +67,11 @@ class Modulator:
 
 
 class ModulatorState:
-    """A modulator's generators and its memory of the sample; ``update`` hears the layer, ``step`` gives the signed payload k."""
+    """A modulator's remainders and its memory of the sample; ``hear`` hears the layer, ``back`` and ``local`` give the signed payload k."""
 
     def __init__(self, modulator: Modulator, neurons: int) -> None:
         self.modulator = modulator
-        self.dither = Dither(modulator.seed, neurons)
+        self.rest: Ints = first_rests(modulator.seed, neurons) << self._rest_bits >> REST_BITS
         self._table = np.array([*modulator.psi, 0], dtype=np.int64)
         self._scale = np.array(modulator.psi_multiplier, dtype=np.int64)
         self._gain = np.array(modulator.multiplier, dtype=np.int64)
@@ -86,18 +87,26 @@ class ModulatorState:
 
     def back(self, graded: Ints) -> Ints:
         """k of the step that was heard last, for the readout's graded error (classes,)."""
-        p, r = self.modulator, self.dither.draw()
-        product = (self._feedback @ graded) * self._psi * self._gain
-        return self._clipped((product + (r << p.shift >> DITHER_BITS)) >> p.shift)
+        whole = (self._feedback @ graded) * self._psi * self._gain + self.rest
+        k = whole >> self.modulator.shift
+        self.rest = whole - (k << self.modulator.shift)
+        return self._clipped(k)
 
     def local(self, t: int, activity: Ints | None) -> Ints:
         """k of the step that was heard last, for the teacher's activity (neurons,)."""
-        p, r = self.modulator, self.dither.draw()
+        p = self.modulator
         if activity is None or t < p.warm:
             return np.zeros_like(self._psi)
         error = (ACTIVITY_TOP * self._fired - activity * (t + 1)) * self._psi * (p.levels * (p.warm + 1) * self._gain)
         unit = ACTIVITY_TOP * PSI_TOP * (t + 1) ** 2 << p.shift
-        return self._clipped(((error << DITHER_BITS) + r * unit) // (unit << DITHER_BITS))
+        whole = (error << REST_BITS) + self.rest * unit
+        k = whole // (unit << REST_BITS)
+        self.rest = whole // unit - (k << REST_BITS)
+        return self._clipped(k)
+
+    @property
+    def _rest_bits(self) -> int:
+        return self.modulator.shift if self.modulator.kind == "feedback" else REST_BITS
 
     def _clipped(self, k: Ints) -> Ints:
         return np.asarray(np.clip(k, -self.modulator.levels, self.modulator.levels))

@@ -12,10 +12,10 @@ from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Graph
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.linear_ops import Linear
-from snncompile.ir.population import ports
-from snncompile.learning.error_population import ErrorPopulation, Ints
+from snncompile.learning.error_population import ErrorPopulation
 from snncompile.learning.modulator import Modulator
 from snncompile.learning.psi import Psi, parse_psi
+from snncompile.learning.remainder import Ints
 from snncompile.learning.rule import SYNAPTIC, TRACES, Factor, Product, Rule, Trace
 from snncompile.mapping.schedule import Schedule
 
@@ -24,25 +24,28 @@ from snncompile.mapping.schedule import Schedule
 class PlasticLayer:
     """One plastic dense synapse.
 
-    synapse     the plastic linear node; its chip weights are twice the graph's (a bit finer), its exponent one less
+    synapse     the layer's linear node, which keeps the trained weights
+    change      the linear node beside it that learns; its chip weights are twice the graph's (a bit finer), its exponent one less
     population  the neurons that it feeds        source  the population whose spikes it receives
     step        float update of the folded layer per unit of modulator and trace of bare spikes:  dW = -step * share_i * modulator_i * a_j
     gain        folded weights are so many times the trained layer's; the largest where a folded norm has one a neuron (``share`` gain**2 of
                 it, one entry where all are equal)       leak  decay of the trace per model step, 0 without a trace
-    lsb         value of one chip weight LSB in the folded layer            lag   hardware steps from a spike to its third factor
+    lsb         value of one LSB of the chip weights of ``change`` in the folded layer, by neuron
+    lag         hardware steps from a spike to its third factor
     psi, unit   hidden layers: the surrogate, and what a membrane of the folded layer is multiplied by to be the trained one's
     modulator   the population that sends the third factor; None for the readout, to which the error population sends it
     feedback_lsb, feedback_seed   what 1 in ``modulator.feedback`` is worth; its seed, None for transposed weights
     """
 
     synapse: str
+    change: str
     population: str
     source: str
     rule: Rule
     step: float
     gain: float
     leak: float
-    lsb: float
+    lsb: tuple[float, ...]
     lag: int
     psi: Psi | None = None
     unit: float = 1.0
@@ -52,29 +55,23 @@ class PlasticLayer:
     feedback_seed: int | None = None
 
     def chip_weights(self, graph: Graph) -> Ints:
-        """The plastic weights as the chip is loaded with them, (post, pre): even, a sign and 8 bits."""
-        synapse = graph.by_name[self.synapse]
+        """The weights that learn as the chip is loaded with them, (post, pre): even, a sign and 8 bits."""
+        synapse = graph.by_name[self.change]
         assert isinstance(synapse, Linear)
         return 2 * synapse.weight.astype(np.int64)
 
-    def chip_exponent(self, graph: Graph) -> int:
-        """By how much the plastic synapse's sums are shifted."""
-        neuron = graph.by_name[self.population]
-        assert isinstance(neuron, IntNeuron)
-        names = [p.synapse.name for p in ports(graph, neuron)]
-        return neuron.exponents[names.index(self.synapse)] - 1
-
     def chip_neuron(self, graph: Graph) -> IntNeuron:
-        """The population with the exponent that its plastic synapse needs."""
+        """The population with the exponents that its two synapses need on the chip."""
         neuron = graph.by_name[self.population]
         assert isinstance(neuron, IntNeuron)
-        return replace(neuron, exponents=(self.chip_exponent(graph),))
+        trained, change = neuron.exponents
+        return replace(neuron, exponents=(trained, change - 1))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         rule = asdict(self.rule) | {f"{k}_lava": self.rule.lava(k) for k in SYNAPTIC.values()}
         return {
-            **{k: getattr(self, k) for k in _LAYER_PLAIN}, "share": list(self.share), "rule": rule,
+            **{k: getattr(self, k) for k in _LAYER_PLAIN}, "share": list(self.share), "lsb": list(self.lsb), "rule": rule,
             "psi": None if self.psi is None else str(self.psi),
             "modulator": None if self.modulator is None else self.modulator.to_json(),
         }  # fmt: skip
@@ -84,13 +81,14 @@ class PlasticLayer:
         """Back from ``to_json``."""
         psi, modulator = row["psi"], row["modulator"]
         return cls(
-            **{k: row[k] for k in _LAYER_PLAIN}, share=tuple(float(v) for v in row["share"]), rule=_rule(row["rule"]),
+            **{k: row[k] for k in _LAYER_PLAIN}, share=tuple(float(v) for v in row["share"]),
+            lsb=tuple(float(v) for v in row["lsb"]), rule=_rule(row["rule"]),
             psi=None if psi is None else parse_psi(psi),
             modulator=None if modulator is None else Modulator.from_json(modulator),
         )  # fmt: skip
 
 
-_LAYER_PLAIN = ("synapse", "population", "source", "step", "gain", "leak", "lsb", "lag", "unit", "feedback_lsb", "feedback_seed")
+_LAYER_PLAIN = ("synapse", "change", "population", "source", "step", "gain", "leak", "lag", "unit", "feedback_lsb", "feedback_seed")
 _PLAIN = ("method", "source", "readout", "rate", "rest", "equation")
 
 

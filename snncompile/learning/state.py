@@ -15,26 +15,26 @@ from snncompile.learning.program import LearningProgram
 ENGINE = ("w", "d", "t", "x", "y", "fired_x", "fired_y", "buffer")
 """Of a plastic synapse: weights, delays and tags (post, pre), traces (2, pre) and (3, post), spikes of the epoch, sums under way."""
 ERROR = "error"
-DITHER = "dither"
+REST = "rest"
 
 
 @dataclass(frozen=True, eq=False)
 class LearningState:
     """Where a stream is after ``samples`` samples: every layer at the hardware step in which it would see the next one.
 
-    layers   by population, the arrays of ``ENGINE``            dither   random words (n,) of the error population ("error") and of the
+    layers   by population, the arrays of ``ENGINE``            rests   remainders (n,) of the error population ("error") and of the
              modulators, by the population that they teach
     All other random numbers follow from the hardware step; nothing of a sample is under way at these steps.
     """
 
     samples: int
     layers: Mapping[str, Mapping[str, Array]]
-    dither: Mapping[str, Array]
+    rests: Mapping[str, Array]
 
     def arrays(self) -> dict[str, Array]:
         """Everything but the number of samples, by name."""
         engines = {f"{layer}.{k}": v for layer, arrays in self.layers.items() for k, v in arrays.items()}
-        return engines | {f"{name}.{DITHER}": v for name, v in self.dither.items()}
+        return engines | {f"{name}.{REST}": v for name, v in self.rests.items()}
 
     @classmethod
     def of(cls, samples: int, arrays: Mapping[str, Array], program: LearningProgram, graph: Graph) -> LearningState:
@@ -42,23 +42,19 @@ class LearningState:
         if samples < 1:
             raise ValueError(f"its learning has seen {samples} samples")
         sizes = {link.population.name: np.shape(link.synapse.weight) for link in links(graph, [x.population for x in program.layers])}
-        layers, dither = {}, {ERROR: _words(arrays, ERROR, graph.shape(program.readout))}
+        layers, rests = {}, {ERROR: _checked(arrays[f"{ERROR}.{REST}"], graph.shape(program.readout))}
         for x in program.layers:
             post, pre = sizes[x.population]
             wanted = {"x": (2, pre), "y": (3, post), "fired_x": (pre,), "fired_y": (post,), "buffer": (post,)}
             layers[x.population] = {k: _checked(arrays[f"{x.population}.{k}"], wanted.get(k, (post, pre))) for k in ENGINE}
             if x.modulator is not None:
-                dither[x.population] = _words(arrays, x.population, (post,))
-        return cls(samples, layers, dither)
+                rests[x.population] = _checked(arrays[f"{x.population}.{REST}"], (post,))
+        return cls(samples, layers, rests)
 
 
-def _words(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
-    return _checked(arrays[f"{name}.{DITHER}"], shape, "u")
-
-
-def _checked(array: Array, shape: tuple[int, ...], kind: str = "i") -> Array:
-    if array.shape != shape or array.dtype != np.dtype(f"{kind}8"):
-        raise ValueError(f"its learning holds an array of {array.dtype} {list(array.shape)} in the place of {kind}8 {list(shape)}")
+def _checked(array: Array, shape: tuple[int, ...]) -> Array:
+    if array.shape != shape or array.dtype != np.dtype("i8"):
+        raise ValueError(f"its learning holds an array of {array.dtype} {list(array.shape)} in the place of i8 {list(shape)}")
     return array
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,10 @@ from snncompile.ir.neuron import at_step
 from snncompile.ir.reference import State, limits, neuron_step
 from snncompile.learning.chain import Link, links
 from snncompile.learning.engine import PlasticDense
-from snncompile.learning.error_population import ErrorState, Ints, split
+from snncompile.learning.error_population import ErrorState, split
 from snncompile.learning.modulator import ModulatorState
 from snncompile.learning.program import Clock, LearningProgram, PlasticLayer
+from snncompile.learning.remainder import Ints
 from snncompile.learning.state import ERROR, LearningState
 from snncompile.learning.widths import Widths
 from snncompile.mapping.schedule import Schedule
@@ -30,7 +30,7 @@ CHECKPOINTS = 8
 class LayerLearned:
     """What one plastic layer learned.
 
-    weights  (K, post, pre) chip weights: as loaded, then after some numbers of samples (``Learned.at``)
+    weights  (K, post, pre) chip weights of the synapse that learns: as loaded, then after some numbers of samples (``Learned.at``)
     checks   (H,) CRC-32 of the weights in force in every hardware step          sent  (N, T, post) third factors k sent to the layer
     """
 
@@ -137,15 +137,15 @@ def learn(
         h += 1
     seen, steps = last - first, clock.hardware_steps(last) - begin
     rows += [seen] if rows[-1] != seen else []
-    dither = {ERROR: errors.dither.words} | {x.link.population.name: x.state.dither.words for x in plastic if x.state is not None}
+    rests = {ERROR: errors.rest} | {x.link.population.name: x.state.rest for x in plastic if x.state is not None}
     return Learned(
         at=tuple(rows), layers=tuple(x.recorded(len(rows), steps, seen) for x in plastic), logits=logits[:seen],
-        state=LearningState(last, ends, dither),
+        state=LearningState(last, ends, rests),
     )  # fmt: skip
 
 
 def _restore(state: LearningState, chain: Sequence[_Stage], errors: ErrorState) -> None:
-    errors.dither.words = state.dither[ERROR]
+    errors.rest = state.rests[ERROR]
     for x in chain:
         x.restore(state)
 
@@ -162,7 +162,7 @@ class _Stage:
         self.lag = self.first = self.begin = 0
         self._membrane: State = {}
         self._none: Ints = np.zeros(len(link.synapse.weight), dtype=np.int64)
-        self._late: deque[Ints] = deque([self._none])
+        self._late: Ints = self._none
         self._frozen = link.synapse.weight.astype(np.int64)
         self._due: dict[int, Ints] = {}
         self._checked: tuple[Ints | None, int] = (None, 0)
@@ -184,7 +184,7 @@ class _Stage:
         if self.synapse is not None:
             self.synapse.restore(state.layers[self.link.population.name], self.begin)
         if self.state is not None:
-            self.state.dither.words = state.dither[self.link.population.name]
+            self.state.rest = state.rests[self.link.population.name]
 
     def end(self) -> dict[str, Ints]:
         """What the synapse needs to go on."""
@@ -219,16 +219,15 @@ class _Stage:
         """One hardware step: spikes ``s`` arrive at the synapse, the population updates if it is its turn; what it sends if it does."""
         if h < self.begin:
             return None
+        accumulators = [self._late]
+        self._late = self._none if s is None or not s.any() else np.asarray(self._frozen @ s)
         if self.synapse is not None:
-            accumulator = self.synapse.step(s, self._due.pop(h, None))
-        else:
-            self._late.append(self._none if s is None or not s.any() else np.asarray(self._frozen @ s))
-            accumulator = self._late.popleft()
+            accumulators.append(self.synapse.step(s, self._due.pop(h, None)))
         if slot is None:
             return None
         if slot[1] == 0:
             self._membrane = {}
-        payload, m, _ = neuron_step(self.neuron, [accumulator[None]], self._membrane, slot[1], ranges)
+        payload, m, _ = neuron_step(self.neuron, [a[None] for a in accumulators], self._membrane, slot[1], ranges)
         if self.state is not None:
             self.state.hear(slot[1], m[0] - np.broadcast_to(at_step(self.neuron.threshold, slot[1]), m[0].shape), payload[0])
         return np.asarray(payload[0])
@@ -258,15 +257,20 @@ def run_frozen(program: LearningProgram, graph: Graph, spikes: Array, weights: S
     given = {x.population: (x, w) for x, w in zip(program.layers, weights, strict=True)}
     chain = []
     for link in links(graph, given):
-        layer, w = given.get(link.population.name, (None, link.synapse.weight))
+        w = link.synapse.weight
         exact = np.float32 if 2**8 * w.shape[1] < 2**24 else np.float64
-        chain.append((link.population if layer is None else layer.chip_neuron(graph), w.astype(exact).T))
+        neuron, synapses = link.population, [w.astype(exact).T]
+        if neuron.name in given:
+            layer, learned = given[neuron.name]
+            neuron, synapses = layer.chip_neuron(graph), [*synapses, learned.astype(exact).T]
+        chain.append((neuron, synapses))
     states: list[State] = [{} for _ in chain]
-    out = np.empty((*spikes.shape[:2], chain[-1][1].shape[1]), dtype=np.int32)
+    out = np.empty((*spikes.shape[:2], chain[-1][1][0].shape[1]), dtype=np.int32)
     for t in range(spikes.shape[1]):
         sent = spikes[:, t]
-        for (neuron, w), state in zip(chain, states, strict=True):
-            sent = neuron_step(neuron, [np.rint(sent.astype(w.dtype) @ w).astype(np.int64)], state, t, limits(graph))[0]
+        for (neuron, synapses), state in zip(chain, states, strict=True):
+            sums = [np.rint(sent.astype(w.dtype) @ w).astype(np.int64) for w in synapses]
+            sent = neuron_step(neuron, sums, state, t, limits(graph))[0]
         out[:, t] = sent
     return out
 

@@ -10,6 +10,7 @@ import numpy as np
 from snncompile.errors import InternalError
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.linear_ops import Add, Linear
 from snncompile.ir.neuron import Neuron
 from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.ir.program import NeuronProgram
@@ -21,7 +22,11 @@ from snncompile.quantize.program import dequantised_program
 
 
 def dequantise(graph: Graph, result: QuantResult) -> Graph:
-    """``graph`` with weights, gains and biases given back from the integers; thresholds, leaks and resets stay as trained."""
+    """``graph`` with weights, gains and biases given back from the integers; thresholds, leaks and resets stay as trained.
+
+    A synapse of the integer graph that ``graph`` lacks, which learned on the chip, is added to what its population reads.
+    """
+    graph = _with_changes(graph, result.graph)
     changed: dict[str, Op] = {}
     for n in graph.nodes:
         if isinstance(n, NeuronProgram):
@@ -50,6 +55,21 @@ def dequantise(graph: Graph, result: QuantResult) -> Graph:
                 bias = bias - aligned(gain, len(shape)) * scale * 2.0**e * offset_map(p.synapse, q, unit.zero)[None]
         changed[n.name] = replace(n, bias=np.asarray(bias), gain=gain)
     return graph.map_nodes(lambda op: changed.get(op.name, op))
+
+
+def _with_changes(graph: Graph, whole: Graph) -> Graph:
+    """``graph`` with the dense synapses that only the integer graph has, zeros."""
+    nodes = list(graph.nodes)
+    for n in whole.of(IntNeuron):
+        first, *others = ports(whole, n)
+        for p in others:
+            if p.synapse.name in graph.by_name or not isinstance(p.synapse, Linear):
+                continue
+            mine, trained = graph.by_name[n.name], graph.by_name[first.synapse.name]
+            total = Add(name=f"{p.synapse.name}_sum", inputs=(trained.name, p.synapse.name), loc=mine.loc)
+            change = Linear(name=p.synapse.name, inputs=trained.inputs, loc=trained.loc, weight=np.zeros(p.synapse.weight.shape))
+            nodes = [replace(op, inputs=(total.name,)) if op.name == n.name else op for op in nodes] + [change, total]
+    return graph if len(nodes) == len(graph.nodes) else graph.rebuild(nodes)
 
 
 def payload_values(result: QuantResult, traces: Mapping[str, Array]) -> dict[str, Array]:

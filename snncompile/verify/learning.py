@@ -118,12 +118,15 @@ def checkpoints(samples: int) -> tuple[int, ...]:
 
 
 def compare_updates(layer: PlasticLayer, at: Sequence[int], chip: Array, floated: Array) -> UpdateRecord:
-    """Chip weights and the float rule's (folded layer), (1 + K, post, pre) each: at first, and after ``at`` samples; in weight LSBs."""
-    rows = []
+    """Chip weights that learn and the float rule's (folded layer), (1 + K, post, pre) each: at first, and after ``at`` samples; in LSBs.
+
+    Correlation and slope are those of the changes in units of the folded layer, of which an LSB is worth the same for all neurons or not.
+    """
+    rows, worth = [], np.array(layer.lsb)[:, None]
     for n, now, wanted_now in zip(at, chip[1:], floated[1:], strict=True):
-        moved = (now.astype(np.float64) - chip[0]).ravel()
-        wanted = ((wanted_now.astype(np.float64) - floated[0]) / layer.lsb).ravel()
-        correlation, slope = _regression(wanted, moved)
+        moved = now.astype(np.float64) - chip[0]
+        wanted = (wanted_now.astype(np.float64) - floated[0]) / worth
+        correlation, slope = _regression((worth * wanted).ravel(), (worth * moved).ravel())
         rows.append({
             "samples": n, "correlation": correlation, "slope": slope, "rms_update_lsb": float(np.sqrt(np.mean(wanted**2))),
             "rms_difference_lsb": float(np.sqrt(np.mean((moved - wanted) ** 2))),

@@ -55,6 +55,8 @@ def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | 
         reach = 0.5 if report.adapted is None else REACH
         for p, _ in whole_ports(graph, result.graph, whole):
             name, q = p.synapse.name, np.asarray(p.synapse.weight, dtype=np.float64)
+            if name not in graph.by_name:
+                continue  # learned on the chip: the network has no such weights
             theirs = np.asarray(dequantised.by_name[name].weight, dtype=np.float64)  # type: ignore[attr-defined]
             mine = np.broadcast_to(np.asarray(graph.by_name[name].weight, dtype=np.float64), theirs.shape)  # type: ignore[attr-defined]
             step = np.divide(np.abs(theirs), np.abs(q), out=np.zeros_like(theirs), where=q != 0)
@@ -77,7 +79,13 @@ def _error(graph: Graph, dequantised: Graph, whole: IntNeuron, report: Populatio
     if report.adapted is None:
         return None
     error = power = 0.0
+<<<<<<< HEAD
     for p, _ in whole_ports(graph, result.graph, whole):
+=======
+    for p in ports(result.graph, whole):
+        if p.synapse.name not in graph.by_name:
+            continue
+>>>>>>> 67ba711 (Learning on the chip: what is learned has a synapse of its own, as fine as its changes; third factors keep their remainders)
         assert isinstance(p.source, (IntInput, *INTEGER_POPULATIONS))
         payload = payload_of(p.source, (0, 0), result.graph.shape(p.source.name))
         lsb = incoming(result.graph, p, payload, result.graph.shape(whole.name)[0]).lsb

@@ -112,7 +112,7 @@ error[SNN809]: 'out_readout' can overflow once its weights have learned: 16 syna
   --> {here}
   note: limit is targets/loihi2-sim.toml: formats.membrane = s24 membrane LSB (measured: lava-nc 0.10.0, proc/lif/models.py: clip to +-(2**23 - 1))
   note: limit is targets/loihi2-sim.toml: learning.weight = 8 bit, and a sign (measured: lava-nc 0.10.0, core/learning/constants.py: W_WEIGHTS_U)
-  help: make the layer before it narrower
+  help: give what is learned a smaller range, --headroom, or make the layer before it narrower
 """),
     "SNN810": (lambda: learner(loss="hinge"), """
 error[SNN810]: learning has no loss 'hinge'

@@ -164,7 +164,8 @@ def open_folder(path: Path, folder: Path, manifest: Mapping[str, Any]) -> Bundle
     if "learning" in manifest and files.digest_of(manifest["learning"]) != manifest["learning_sha256"]:
         raise ValueError("its learning is not what was written: its SHA-256 differs")
     learning = bundle.learning
-    names = set() if learning is None else {learning.readout, *(n for x in learning.layers for n in (x.synapse, x.population, x.source))}
+    layers = () if learning is None else learning.layers
+    names = {n for x in layers for n in (x.synapse, x.change, x.population, x.source)} | ({learning.readout} if learning else set())
     if not names <= graph.by_name.keys():
         raise ValueError("its learning names a layer that graph.txt does not have")
     if STATE in manifest and files.digest_of(manifest[STATE]) != manifest[STATE_HASH]:

@@ -14,6 +14,9 @@ import numpy.typing as npt
 from snncompile.errors import fail
 from snncompile.learning.program import LearningProgram
 
+CHANGE = 1
+"""The port of a population at which the synapse that learns arrives, behind the one with the trained weights."""
+
 
 @dataclass(frozen=True, eq=False)
 class LavaLayer:
@@ -37,7 +40,7 @@ def add_learning(folder: Path, program: LearningProgram) -> None:
     path = folder / "plan.json"
     plan = json.loads(path.read_text(encoding="utf-8"))
     row: dict[str, Any] = program.to_json()
-    layers = [{k: x[k] for k in ("population", "source", "rule", "lag", "modulator")} for x in row["layers"]]
+    layers = [{k: x[k] for k in ("population", "source", "rule", "lag", "modulator")} | {"port": CHANGE} for x in row["layers"]]
     plan["learning"] = {k: row[k] for k in ("readout", "rest", "error")} | {"layers": layers}
     path.write_text(json.dumps(plan, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

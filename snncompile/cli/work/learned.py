@@ -82,7 +82,7 @@ def learned_graph(bundle: Bundle, weights: Sequence[Array], target: Target) -> t
     """
     layers = zip(learning_of(bundle).layers, weights, strict=True)
     learned = {
-        x.synapse: np.clip(half_even(w.astype(np.int64) / 2), target.weight.low, target.weight.high).astype(np.int64) for x, w in layers
+        x.change: np.clip(half_even(w.astype(np.int64) / 2), target.weight.low, target.weight.high).astype(np.int64) for x, w in layers
     }
 
     def change(op: Op) -> Op:

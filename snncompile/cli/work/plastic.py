@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 HELD_OUT = 4
-TRIAL, SPARE = 4096, 1.25
+TRIAL = 4096
 
 
 def make_plastic(
@@ -40,23 +40,23 @@ def make_plastic(
     """The compiled network with layers that learn.
 
     headroom  a number for all layers, or ``layer=number`` with commas between. For layers that it does not name, the float rule is run on
-              labelled data (at most 4,096 samples), and the largest weight that it reaches, and a quarter more, is what the layer's chip
-              weights can hold; without such data it is ``LearnOptions``' default
+              labelled data (at most 4,096 samples), and what it changes is what the layer's synapse of changes can hold; without such data
+              it is ``LearnOptions``' default
     Errors    SNN810 a headroom that is no number, or of a layer that does not learn
     """
     made = _made(compiled, options)
     given = _headroom(made.program, headroom)
     room = {x.population: given.get(x.population, 1.5) for x in made.program.layers}
+    moved: dict[str, Array] = {}
     taught = data is not None and _teaches(made.program, made.result.graph, data)
     if len(given) < len(room) and data is not None and data.y is not None and taught:
         progress.phase("trying the float rule for the range of the weights")
         program, graph = made.program, made.result.graph
         part = heard(graph, program, data.first(TRIAL), progress.count)
         reached = float_weights(program, graph, part, keep=(0, len(part.labels)))
-        for x, w in zip(program.layers, reached, strict=True):
-            growth = float(np.abs(w[-1]).max() / (np.abs(w[0]).max() or 1.0))  # of a layer whose weights are all 0, relative to 1
-            room[x.population] = given.get(x.population, max(1.0, SPARE * growth))
-    made = _made(compiled, replace(options, headroom=room))
+        layers = zip(program.layers, reached, strict=True)
+        moved = {x.population: w[-1].astype(np.float64) - w[0] for x, w in layers if x.population not in given and np.any(w[-1] != w[0])}
+    made = _made(compiled, replace(options, headroom=room, moved=moved))
     return replace(compiled, result=made.result, schedule=made.schedule), made.program
 
 

@@ -132,7 +132,7 @@ def test_the_manifest_states_the_feedback_of_a_hidden_layer(folder):
     bundle = read_bundle(folder / "transposed.snn")
     hidden, _ = bundle.manifest["learning"]["layers"]
     assert hidden["feedback_seed"] is None
-    weights = bundle.learning.layers[1].chip_weights(bundle.graph).T
+    weights = bundle.graph.by_name["out"].weight.T
     assert np.corrcoef(np.array(hidden["modulator"]["feedback"]).ravel(), weights.ravel())[0, 1] > 0.999
 
 
@@ -236,14 +236,15 @@ def test_a_trace_that_never_fades_is_refused(folder):
 def test_headroom_is_given_for_all_layers_or_by_layer(folder):
     options = (*DEEP, "--learn", "fc2,out", "--no-lava", "--input-range", "0,255,1", "-o", folder / "room.snn", "--headroom")
     units = {}
-    for text in ("1.5", "fc2=3", "fc2=3,out=1.5"):
+    for text in ("0.75", "1.5", "fc2=3", "fc2=3,out=1.5"):
         status, _, err = snn("export", *options, text)
         assert status == 0, err
-        units[text] = [x.lsb for x in read_bundle(folder / "room.snn").learning.layers]
-    assert units["fc2=3"] == units["fc2=3,out=1.5"]
-    assert units["fc2=3"][0] == pytest.approx(2 * units["1.5"][0], rel=0.02)  # made a little larger for a whole threshold
-    assert units["fc2=3"][1] == units["1.5"][1]
-    for text, what in (("much", "no headroom 'much'"), ("fc1=2", "no headroom for 'fc1'"), ("0.5", "no headroom 0.5")):
+        units[text] = [np.array(x.lsb) for x in read_bundle(folder / "room.snn").learning.layers]
+    for k in range(2):
+        np.testing.assert_array_equal(units["fc2=3"][k], units["fc2=3,out=1.5"][k])
+        np.testing.assert_array_equal(units["fc2=3"][k], (2, 1)[k] * units["1.5"][k])
+        np.testing.assert_array_equal(units["1.5"][k], 2 * units["0.75"][k])
+    for text, what in (("much", "no headroom 'much'"), ("fc1=2", "no headroom for 'fc1'"), ("-0.5", "no headroom -0.5")):
         status, _, err = snn("export", *options, text)
         assert status == 1
         assert what in err

@@ -64,11 +64,13 @@ def test_without_targets_nothing_is_learned_and_the_program_computes_as_it_did(p
     np.testing.assert_array_equal(run_frozen(program, graph, sent, [x.final for x in ours.layers]), plain)
 
 
-def averaged(monkeypatch, make: Callable[..., Plastic], options: dict[str, object], samples: int, seeds: int) -> list[tuple[float, float]]:
+def averaged(
+    monkeypatch, make: Callable[..., Plastic], options: dict[str, object], samples: int, seeds: int, order: int = 0
+) -> list[tuple[float, float]]:
     """By layer, correlation and slope of the update, averaged over seeds of everything (Lava's one for weights is fixed), on PyTorch's."""
     plastic = make(**options)
     program, graph = plastic.program, plastic.result.graph
-    x, y = stream(samples)
+    x, y = stream(samples, order)
     sent, activity = spikes(plastic, x), activities(plastic, samples)
     given = [None, *(activity[name] / 255 for name in program.local), None][-len(stages_of(plastic)) :] if program.local else None
     floated = learn_chain(stages_of(plastic), sent, y, loss=program.error.loss, warm=program.error.warm, activity=given, keep=(0, samples))
@@ -81,7 +83,7 @@ def averaged(monkeypatch, make: Callable[..., Plastic], options: dict[str, objec
         totals = [total + layer.final - layer.weights[0] for total, layer in zip(totals, ours.layers, strict=True)]
     found = []
     for total, layer, w in zip(totals, program.layers, floated, strict=True):
-        moved, wanted = total.ravel() / seeds, (w[1].astype(np.float64) - w[0]).ravel() / layer.lsb
+        moved, wanted = total.ravel() / seeds, ((w[1].astype(np.float64) - w[0]) / np.array(layer.lsb)[:, None]).ravel()
         found.append((float(np.corrcoef(moved, wanted)[0, 1]), float((moved * wanted).sum() / (wanted**2).sum())))
     return found
 
@@ -106,16 +108,23 @@ def test_many_streams_teach_on_average_what_the_float_rule_teaches(monkeypatch, 
 )
 def test_hidden_layers_learn_on_average_what_the_float_rule_with_the_same_feedback_teaches(monkeypatch, rule, loss, rate):
     options = {"rule": rule, "loss": loss, "rate": rate, "layer": ("fc1", "fc2", "out")}
-    for correlation, slope in averaged(monkeypatch, deep_learner, options, 6, 24):
-        assert correlation > 0.9
-        assert abs(slope - 1) < 0.15
+    streams = [averaged(monkeypatch, deep_learner, options, 6, 16, order) for order in range(5)]
+    # In a short stream of a small network one membrane right at its threshold parts the two; the middle of five streams has none.
+    for layer in zip(*streams, strict=True):
+        assert np.median([correlation for correlation, _ in layer]) > 0.9
+        assert abs(np.median([slope for _, slope in layer]) - 1) < 0.1
 
 
 def test_behind_a_frozen_norm_the_float_rule_is_autograds_on_the_trained_layer():
     net, rate = NormLearner(), 0.1
     plastic = compiled_learner(net, layer=("fc1", "out"), rule="osr", rate=rate)
     x, y = stream(12)
-    floated = learn_chain(stages_of(plastic), spikes(plastic, x), y, loss="softmax", transport=True)
+    stages = stages_of(plastic)
+    floated = learn_chain(stages, spikes(plastic, x), y, loss="softmax", transport=True)
+    gain = (net.norm.weight / torch.sqrt(net.norm.running_var + net.norm.eps)).detach()
+    with torch.no_grad():  # the weights as the chip has them: nothing but the rule is compared
+        net.fc1.weight.copy_(torch.tensor(stages[0].weight) / gain[:, None])
+        net.out.weight.copy_(torch.tensor(stages[1].weight))
     net.train()
     net.norm.eval()
     before = net.fc1.weight.detach().clone()
@@ -127,10 +136,9 @@ def test_behind_a_frozen_norm_the_float_rule_is_autograds_on_the_trained_layer()
             with torch.no_grad():
                 net.fc1.weight -= rate * parts[0]
                 net.out.weight -= rate * parts[1]
-    gain = net.norm.weight / torch.sqrt(net.norm.running_var + net.norm.eps)
     wanted = (gain[:, None] * (net.fc1.weight - before)).detach().numpy().ravel()
     moved = (floated[0][-1] - floated[0][0]).ravel()
-    assert np.corrcoef(wanted, moved)[0, 1] > 0.999
+    assert np.corrcoef(wanted, moved)[0, 1] > 0.9999
     assert abs((wanted * moved).sum() / (wanted**2).sum() - 1) < 0.01
 
 
@@ -196,7 +204,7 @@ def test_the_weights_can_reach_their_limits_without_overflow():
     plastic = learner()
     (layer,) = plastic.program.layers
     low, high = next(p for p in plastic.result.populations if p.name == layer.population).bounds["membrane"]
-    assert low < -(256 << layer.chip_exponent(plastic.result.graph))
+    assert low < -(256 << layer.chip_neuron(plastic.result.graph).exponents[1])
     assert max(-low, high) <= tiny().target.membrane.high
     assert plastic.result.graph.steps == STEPS
 

@@ -81,9 +81,11 @@ def load_learning(raw: dict[str, Any], plan: Plan) -> Learning:
 def _layer(row: dict[str, Any], plan: Plan) -> Layer:
     rule = row["rule"]
     population = next(p for p in plan.populations if p.name == row["population"])
-    port = next(k for k, p in enumerate(population.ports) if p.source == row["source"])
-    if population.ports[port].exponent < 1 or (row["modulator"] or {"kind": "local"})["kind"] not in ("feedback", "local"):
-        raise ValueError("exponent or modulator")
+    port = int(row["port"])
+    if population.ports[port].source != row["source"] or population.ports[port].exponent < 1:
+        raise ValueError("port or exponent")
+    if (row["modulator"] or {"kind": "local"})["kind"] not in ("feedback", "local"):
+        raise ValueError("modulator")
     return Layer(
         population=population.name, port=port, source=row["source"], dw=str(rule["dw_lava"]), x1_impulse=float(rule["x1"]["impulse"]),
         x1_tau=float(rule["x1"]["tau"]), epoch=int(rule["epoch"]), seed=int(rule["seed"]), lag=int(row["lag"]), modulator=row["modulator"],
