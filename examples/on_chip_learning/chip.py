@@ -29,8 +29,6 @@ from snncompile.verify.learning import BitRecord, checkpoints, chip_accuracy, co
 from snncompile.verify.readout import accuracy, decide
 
 BATCH = 200
-SPARE = 1.1
-"""Room beyond the largest weight that PyTorch's rule reaches on the stream."""
 Set = tuple[np.ndarray, np.ndarray]
 
 
@@ -82,7 +80,6 @@ class Comparison:
     """PyTorch's rule and the chip on the same stream; weights after ``at`` samples (0 first)."""
 
     plastic: Plastic
-    headroom: float
     ours: Learned
     at: tuple[int, ...]
     chip: np.ndarray
@@ -108,21 +105,21 @@ def float_accuracy(plastic: Plastic, spikes: np.ndarray, y: np.ndarray, weight: 
 
 def learn_pytorch(chip: Chip, taught: np.ndarray, y: np.ndarray, at: Sequence[int]) -> np.ndarray:
     """PyTorch's online rule from the trained weights on: weights after ``at`` samples."""
-    plastic = chip.plastic(headroom=1.0)
+    plastic = chip.plastic()
     stages = [Stage(**given) for given in float_stages(plastic.program, plastic.result.graph)]
     (weights,) = learn_chain(stages, taught, y, loss=plastic.program.error.loss, keep=at)
     return weights
 
 
 def compare(chip: Chip, taught: np.ndarray, y: np.ndarray) -> Comparison:
-    """Both rules on the same stream. The chip's weights get the range that PyTorch's need, and a tenth more."""
+    """Both rules on the same stream. What the chip learns gets the range that PyTorch's changes need."""
     at = (0, *checkpoints(len(y)))
     floated = learn_pytorch(chip, taught, y, at)
-    headroom = max(1.0, SPARE * float(np.abs(floated).max() / np.abs(floated[0]).max()))
-    plastic = chip.plastic(headroom=headroom)
+    (name,) = (x.population for x in chip.plastic().program.layers)
+    plastic = chip.plastic(moved={name: floated[-1].astype(np.float64) - floated[0]})
     ours = learn(plastic.program, plastic.result.graph, plastic.schedule, Widths.of(chip.compiled.target), taught, y)
     weights = ours.layers[0].weights[[ours.at.index(n) for n in at]]
-    return Comparison(plastic, headroom, ours, at, weights, floated)
+    return Comparison(plastic, ours, at, weights, floated)
 
 
 def on_lava(chip: Chip, found: Comparison, x: np.ndarray, y: np.ndarray, samples: int) -> BitRecord:

@@ -45,7 +45,7 @@ def main() -> None:
             update = both.update()
             row: dict[str, object] = {
                 "speaker": speaker, "order": seed, "correlation": update["correlation"], "slope": update["slope"],
-                "headroom": round(both.headroom, 4),
+                "lsb": both.plastic.program.layers[0].lsb[0],
             }  # fmt: skip
             for name, test in tests.items():
                 (ours, floated), (before, _) = both.accuracies(test, -1), both.accuracies(test, 0)

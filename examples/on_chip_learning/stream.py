@@ -68,7 +68,7 @@ def main() -> None:
     (layer,) = both.plastic.program.layers
     update = both.update()
     say(f"dw = {layer.rule.lava('dw')}; x1 += {layer.rule.x1.impulse:.4g}; {both.plastic.program.error.levels} levels of the error")
-    say(f"headroom {both.headroom:.2f}; {np.mean(np.abs(both.chip[-1]) >= 255):.2%} of the weights at their limit")
+    say(f"an LSB of what is learned is {layer.lsb[0]:.3g}; {np.mean(np.abs(both.chip[-1]) >= 255):.2%} of the changes at their limit")
     say(f"update: correlation {update['correlation']:.4f}, slope {update['slope']:.4f}")
     accuracies = {}
     for name, test in tests.items():
@@ -82,7 +82,7 @@ def main() -> None:
         lines[f"{name}: chip"], lines[f"{name}: PyTorch"] = [a for a, _ in pairs], [b for _, b in pairs]
     found = {
         "task": args.task, "rule": args.rule, "rate": args.rate, "samples": len(y), "old_share": args.old_share, "seed": args.seed,
-        "dw": layer.rule.lava("dw"), "headroom": round(both.headroom, 4), "update": update, "accuracy": accuracies,
+        "dw": layer.rule.lava("dw"), "lsb": layer.lsb[0], "update": update, "accuracy": accuracies,
         "curves": {"samples": both.at, "test_samples_at_most": CURVE, **lines},
     }  # fmt: skip
     if args.lava:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from snncompile.errors import fail
+from snncompile.errors import CompileError, fail
 from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Linear
@@ -103,6 +103,7 @@ class _Made:
     share: Array
     leak: float
     unit: float
+    finer: float
 
 
 def make_plastic(result: QuantResult, float_graph: Graph, captured: Graph, target: Target, options: LearnOptions) -> Plastic:
@@ -134,23 +135,21 @@ def make_plastic(result: QuantResult, float_graph: Graph, captured: Graph, targe
     layers, error, notes = [], None, []
     lowered = result.graph.by_name[readout.name]
     assert isinstance(lowered, IntNeuron)
-    for k, x in enumerate(made):
+    tops = [_top(x, psi, feedback.get(x.link.population.name), options, warm if method.local else None) for x in made]
+    scales = _scales(made, tops, timing, target)
+    for k, (x, top, scale) in enumerate(zip(made, tops, scales, strict=True)):
         neuron = result.graph.by_name[x.link.population.name]
         assert isinstance(neuron, IntNeuron)
         seed = options.seed + SEEDS * (len(made) - 1 - k)
         if x.link.population is readout:
-            scale = _scale(x, x.step / (warm + 1 if method.local else 1), timing, k, target)
             error = _error(options, scale.levels, timing.delay[k], lowered, target, fine=fine, warm=warm if method.local else None)
             layers.append(_layer(x, scale, timing, k, seed))
         else:
             given = feedback.get(neuron.name)
-            top = psi.peak * (1 / (warm + 1) if given is None else given.largest(options.loss) * given.lsb)
-            scale = _scale(x, x.step * top, timing, k, target)
             wanted = x.step * top / (x.lsb * (timing.left(x.leak, k)))
-            modulator = _modulator(
+            modulator = replace(_modulator(
                 psi, x, neuron, scale, given, wanted, options, fine=fine, warm=warm, steps=result.graph.steps, target=target
-            )
-            modulator = replace(modulator, delay=timing.delay[k], seed=seed)
+            ), delay=timing.delay[k], seed=seed)  # fmt: skip
             layer = _layer(x, scale, timing, k, seed)
             layers.append(replace(
                 layer, psi=psi, unit=x.unit, modulator=modulator, feedback_lsb=0.0 if given is None else given.lsb,
@@ -198,8 +197,8 @@ def _lowered(
     share = (gains / gain) ** 2
     portion = share / lowered.lsb
     made = _Made(
-        link=link, change=lowered.change, lsbs=lowered.lsb, lsb=1 / float(portion.max()), portion=portion / portion.max(), step=step,
-        gain=gain, share=share, leak=_leak(method, options, float_graph, link.source), unit=unit,
+        link=link, change=lowered.change, lsbs=lowered.lsb, lsb=1 / float(portion.max()), portion=portion / portion.max(),
+        finer=lowered.finer, step=step, gain=gain, share=share, leak=_leak(method, options, float_graph, link.source), unit=unit,
     )  # fmt: skip
     return lowered.result, made
 
@@ -209,11 +208,30 @@ def _headroom(options: LearnOptions, link: Link) -> float:
     return given if isinstance(given, float | int) else given[link.population.name]
 
 
-def _scale(x: _Made, step: float, timing: Timing, k: int, target: Target) -> Scale:
-    """The engine's numbers for updates of ``step`` at the largest error."""
-    if x.leak > 0:
-        return scale_traced(step, x.lsb, x.leak, timing.schedule.initiation_interval, timing.lag[k] - 1, target)
-    return scale_plain(step, x.lsb, target) if x.link.population.fire == "none" else scale_free(step, x.lsb, target)
+def _top(x: _Made, psi: Psi, given: Feedback | None, options: LearnOptions, warm: int | None) -> float:
+    """The largest third factor of a layer; ``warm`` is None without a local rule."""
+    most = 1.0 if warm is None else 1 / (warm + 1)
+    if x.link.population.fire == "none":
+        return most
+    return psi.peak * (most if given is None else given.largest(options.loss) * given.lsb)
+
+
+def _scales(made: Sequence[_Made], tops: Sequence[float], timing: Timing, target: Target) -> list[Scale]:
+    """The engine's numbers of every layer; what is wrong with any of them is said at once, by layer."""
+    found, problems = [], []
+    for k, (x, top) in enumerate(zip(made, tops, strict=True)):
+        step, interval = x.step * top, timing.schedule.initiation_interval
+        try:
+            if x.leak > 0:
+                found.append(scale_traced(step, x.lsb, x.leak, interval, timing.lag[k] - 1, target, x.finer))
+            else:
+                scale = scale_plain if x.link.population.fire == "none" else scale_free
+                found.append(scale(step, x.lsb, target, x.finer))
+        except CompileError as error:
+            problems += [replace(d, message=f"'{x.link.synapse.name}': {d.message}", loc=x.link.synapse.loc) for d in error.diagnostics]
+    if problems:
+        raise CompileError(problems)
+    return found
 
 
 def _layer(x: _Made, scale: Scale, timing: Timing, k: int, seed: int) -> PlasticLayer:

@@ -23,17 +23,21 @@ from snncompile.target import Target
 
 MOST = 32
 """An exponent that no membrane has room for."""
-CLIPPED = 0.002
+CLIPPED = 0.005
 """Share of an update's energy that may lie beyond the range of the changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlasticLowered:
-    """The integers with the synapse that learns, called ``change``; ``lsb`` (neurons,) is the value of one LSB of its chip weights."""
+    """The integers with the synapse that learns, called ``change``.
+
+    lsb  (neurons,) the value of one LSB of its chip weights        finer  by how much a smaller range would make it finer at most
+    """
 
     result: QuantResult
     change: str
     lsb: Array
+    finer: float
 
 
 def lower_plastic(result: QuantResult, link: Link, trained: Neuron, *, enough: Callable[[Array], bool], target: Target) -> PlasticLowered:
@@ -66,7 +70,9 @@ def lower_plastic(result: QuantResult, link: Link, trained: Neuron, *, enough: C
         )  # fmt: skip
         name = fresh_name(result.graph.by_name, f"{link.synapse.name}_change")
         whole = replace(made, exponents=(guard, e))
-        return PlasticLowered(result=_added(result, link, name, whole, report), change=name, lsb=scale * 2.0 ** (e - 1))
+        return PlasticLowered(
+            result=_added(result, link, name, whole, report), change=name, lsb=scale * 2.0 ** (e - 1), finer=2.0 ** (e - 1)
+        )
     raise fail(
         "SNN809", f"'{neuron.name}' can overflow once its weights have learned: {q.shape[1]} synapses of "
         f"{Widths.of(target).weight} bits and a sign", loc=neuron.loc,

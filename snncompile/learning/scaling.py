@@ -12,9 +12,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from snncompile.errors import fail
+from snncompile.errors import CompileError, fail
 from snncompile.learning.widths import Widths
 from snncompile.target import Target
+
+LEAST = 16
+"""How far a modulator's multiplier goes below the engine's smallest step: beyond, it would be rounded by more than a few per cent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +48,12 @@ def fade(leak: float, interval: int, delay: int) -> tuple[float, float]:
     return per_step, per_step ** (delay + 1)
 
 
-def scale_traced(rho: float, lsb: float, leak: float, interval: int, delay: int, target: Target) -> Scale:
+def scale_traced(rho: float, lsb: float, leak: float, interval: int, delay: int, target: Target, finer: float = 1.0) -> Scale:
     """Numbers of a rule with a trace of decay ``leak`` per model step.
 
     The trace is as large as its 7 bits allow (impulse / (1 - leak) at most), the error has as many levels as 6 bits and the rate allow.
-    Errors  SNN808 a rate beyond the engine, with the largest or smallest that it can do
+    finer   by how much the LSB could be finer for a smaller range of what is learned
+    Errors  SNN808 a rate beyond the engine, with what helps
     """
     widths = Widths.of(target)
     per_step, left = fade(leak, interval, delay)
@@ -69,10 +73,10 @@ def scale_traced(rho: float, lsb: float, leak: float, interval: int, delay: int,
             break
         return Scale(impulse=impulse, levels=levels, mantissa=4, exponent=exponent, tau=-1 / math.log(per_step) if per_step > 0 else 0.0)
     least, most = 2.0 ** (widths.exponent_low - widths.trace), highest_impulse * highest_levels * 2.0 ** (widths.exponent_high - 2)
-    raise _rate(wanted, least, most, target)
+    raise _rate(wanted, least, most, target, finer)
 
 
-def scale_plain(rho: float, lsb: float, target: Target) -> Scale:
+def scale_plain(rho: float, lsb: float, target: Target, finer: float = 1.0) -> Scale:
     """Numbers of a rule whose presynaptic factor is the spike: ``mantissa * levels * 2**e = rho / lsb`` as near as integers come.
 
     Errors  SNN808 as ``scale_traced``
@@ -90,11 +94,11 @@ def scale_plain(rho: float, lsb: float, target: Target) -> Scale:
             if best is None or (error > 0.005 and error < best[0]) or (error <= 0.005 and levels > best[1].levels):
                 best = (error, Scale(impulse=1, levels=levels, mantissa=mantissa, exponent=exponent))
     if best is None or best[0] > 0.05:
-        raise _rate(wanted, 2.0**widths.exponent_low * 20, highest * 14 * 2.0**widths.exponent_high, target)
+        raise _rate(wanted, 2.0**widths.exponent_low * 20, highest * 14 * 2.0**widths.exponent_high, target, finer)
     return best[1]
 
 
-def scale_free(rho: float, lsb: float, target: Target) -> Scale:
+def scale_free(rho: float, lsb: float, target: Target, finer: float = 1.0) -> Scale:
     """Numbers of a rule without a trace whose third factor comes from a modulator, which makes up for what integers miss.
 
     ``mantissa * levels * 2**e >= rho / lsb``, as near as they come, with many levels.
@@ -102,20 +106,26 @@ def scale_free(rho: float, lsb: float, target: Target) -> Scale:
     """
     widths = Widths.of(target)
     wanted = rho / lsb
-    highest = (widths.trace_high + 1) // 2 - 1
+    highest, low = (widths.trace_high + 1) // 2 - 1, 2.0 ** (widths.exponent_low + 1) / LEAST
     for exponent in range(widths.exponent_low, widths.exponent_high + 1):
         for mantissa in range(1, 2 ** (widths.mantissa - 1)):
+            if wanted < low:
+                break
             levels = max(1, math.ceil(wanted / (2 * mantissa * 2.0**exponent)))
             if levels <= highest:
                 return Scale(impulse=1, levels=levels, mantissa=mantissa, exponent=exponent)
-    raise _rate(wanted, 0.0, highest * 14 * 2.0**widths.exponent_high, target)
+    raise _rate(wanted, low, highest * 14 * 2.0**widths.exponent_high, target, finer)
 
 
-def _rate(wanted: float, low: float, high: float, target: Target) -> Exception:
-    way = f"multiply the rate by {low / wanted:.3g}" if wanted < low else f"divide the rate by {wanted / high:.3g}"
+def _rate(wanted: float, low: float, high: float, target: Target, finer: float) -> CompileError:
+    """The range of what is learned goes in powers of two, and the LSB with it: so does the factor that is sure to be enough."""
+    small = wanted < low
+    factor = 2.0 ** math.ceil(math.log2(low / wanted if small else wanted / high))
+    way = f"multiply the rate by {factor:,.0f}" if small else f"divide the rate by {factor:,.0f}"
+    other = f", or divide the layer's --headroom by {factor:,.0f}" if small and factor <= finer else ""
     return fail(
-        "SNN808", f"the learning rate asks for steps of {wanted:.3g} weight LSBs, the engine makes {low:.3g} to {high:.3g}",
-        notes=(target.cite("learning.exponent_low"), target.cite("learning.trace")), help=way,
+        "SNN808", f"the learning rate asks for steps of {wanted:.3g} LSBs of what is learned, the engine makes {low:.3g} to {high:.3g}",
+        notes=(target.cite("learning.exponent_low"), target.cite("learning.trace")), help=way + other,
     )  # fmt: skip
 
 

@@ -102,10 +102,10 @@ error[SNN807]: the rule 'EMPF' cannot run on the chip: EM-PF updates latent floa
   help: learn on the host and export again, or train the readout with --rule sltt
 """),
     "SNN808": (lambda: scale_traced(1e9, 1.0, 0.5, 3, 1, TARGET), """
-error[SNN808]: the learning rate asks for steps of 1.59e+09 weight LSBs, the engine makes 6.1e-05 to 2.54e+05
+error[SNN808]: the learning rate asks for steps of 1.59e+09 LSBs of what is learned, the engine makes 6.1e-05 to 2.54e+05
   note: limit is targets/loihi2-sim.toml: learning.exponent_low = -7 power of two (measured: lava-nc 0.10.0, core/learning/product_series.py:731)
   note: limit is targets/loihi2-sim.toml: learning.trace = 7 bit (measured: lava-nc 0.10.0, core/learning/constants.py: W_TRACE; Davies et al., IEEE Micro 2018)
-  help: divide the rate by 6.25e+03
+  help: divide the rate by 8,192
 """),
     "SNN809": (overflow, """
 error[SNN809]: 'out_readout' can overflow once its weights have learned: 16 synapses of 8 bits and a sign

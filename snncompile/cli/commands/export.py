@@ -52,7 +52,9 @@ from snncompile.cli.options import FILE, Range, json_option, model_options
 @click.option("--loss", default="softmax", show_default=True, metavar="NAME", help="Error of the readout: softmax (cross-entropy) or mse.")
 @click.option("--trace-leak", type=float, metavar="L", help="Decay of the presynaptic trace per step. [default: the neurons' leak]")
 @click.option(
-    "--headroom", metavar="H", help="By how much the largest weight may grow; layer=H,... by layer. [default: tried on the data, or 1.5]"
+    "--headroom",
+    metavar="H",
+    help="How far a weight may move, by its neuron's largest; layer=H,... by layer. [default: tried on the data, or 1.5]",
 )
 @click.option("--surrogate", metavar="KIND:SIZE", help="psi of hidden layers: sigmoid:4, triangle:1... [default: the rule's]")
 @click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import starmap
@@ -103,11 +104,14 @@ def test_many_streams_teach_on_average_what_the_float_rule_teaches(monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    ("rule", "loss", "rate"),
-    [("ottt", "softmax", 0.05), ("sltt", "mse", 0.1), ("osr", "softmax", 0.05), ("ndot", "mse", 0.1), ("ltl", "softmax", 0.1)],
-)
-def test_hidden_layers_learn_on_average_what_the_float_rule_with_the_same_feedback_teaches(monkeypatch, rule, loss, rate):
-    options = {"rule": rule, "loss": loss, "rate": rate, "layer": ("fc1", "fc2", "out")}
+    ("rule", "loss", "rate", "headroom"),
+    [
+        ("ottt", "softmax", 0.05, 1.5), ("sltt", "mse", 0.1, 1.5), ("osr", "softmax", 0.05, 0.75), ("ndot", "mse", 0.1, 1.5),
+        ("ltl", "softmax", 0.1, 0.5),
+    ],
+)  # fmt: skip
+def test_hidden_layers_learn_on_average_what_the_float_rule_with_the_same_feedback_teaches(monkeypatch, rule, loss, rate, headroom):
+    options = {"rule": rule, "loss": loss, "rate": rate, "layer": ("fc1", "fc2", "out"), "headroom": headroom}
     streams = [averaged(monkeypatch, deep_learner, options, 6, 16, order) for order in range(5)]
     # In a short stream of a small network one membrane right at its threshold parts the two; the middle of five streams has none.
     for layer in zip(*streams, strict=True):
@@ -174,6 +178,19 @@ def test_what_the_chip_cannot_learn_is_refused(options, code):
     with pytest.raises(CompileError) as caught:
         learner(**options)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("rate", "headroom"), [(1e-9, 1.5), (1e9, 1.5), (1e-6, 20.0), (1e6, 0.01)])
+@pytest.mark.parametrize("rule", ["ottt", "sltt", "ltl"])
+def test_what_a_refused_rate_is_told_helps(rule, rate, headroom):
+    with pytest.raises(CompileError) as caught:
+        deep_learner(rule=rule, rate=rate, headroom=headroom)
+    said = [d.help for d in caught.value.diagnostics]
+    assert {d.code for d in caught.value.diagnostics} == {"SNN808"}
+    factor = max(float(number.replace(",", "")) for text in said for number in re.findall(r"the rate by ([\d,]+)", text))
+    deep_learner(rule=rule, rate=rate * factor if "multiply" in said[0] else rate / factor, headroom=headroom)
+    if len(said) == 3 and all("divide the layer's --headroom" in text for text in said):
+        deep_learner(rule=rule, rate=rate, headroom=headroom / factor)
 
 
 class Skipping(DeepLearner):
