@@ -56,7 +56,7 @@ def lower_plastic(result: QuantResult, link: Link, trained: Neuron, *, enough: C
     moving = Interval.of(np.full(len(q), -top * q.shape[1]), np.full(len(q), top * q.shape[1]))
     old = next(p for p in result.populations if p.name == neuron.name)
     for guard in range(neuron.exponents[0], -1, -1):
-        made = _coarser(neuron, trained, neuron.exponents[0] - guard, result.graph, target, exact=old.exact)
+        made, misses = _coarser(neuron, trained, neuron.exponents[0] - guard, result.graph, target, exact=old.exact)
         scale = np.broadcast_to(np.asarray(made.v_scale, dtype=np.float64).reshape(-1), len(q))
         e = next((e for e in range(1, MOST) if enough(scale * (2.0 ** (e - 1) * (top - 1)))), MOST)
         chip = replace(made, exponents=(guard, e - 1))
@@ -64,7 +64,7 @@ def lower_plastic(result: QuantResult, link: Link, trained: Neuron, *, enough: C
         fits = bounds.fits(target.accumulator, target.membrane) and constants_fit(made, target)
         if not fits or (made.fire == "none" and not target.payload.fits(bounds.payload)):
             continue
-        reason = old.reason or _inexact(chip, result.graph)
+        reason = old.reason or misses or _inexact(chip, result.graph)
         report = replace(
             old, synapses=old.synapses + q.size, guard_bits=guard, bounds=bounds.as_dict(), exact=not reason, reason=reason,
         )  # fmt: skip
@@ -95,26 +95,33 @@ def enough_of(weight: Array, headroom: float) -> Callable[[Array], bool]:
     return lambda most: bool(np.all(most >= wanted))
 
 
-def _coarser(n: IntNeuron, trained: Neuron, bits: int, graph: Graph, target: Target, *, exact: bool) -> IntNeuron:
-    """The neuron with a membrane LSB that is 2**bits as large."""
+def _coarser(n: IntNeuron, trained: Neuron, bits: int, graph: Graph, target: Target, *, exact: bool) -> tuple[IntNeuron, str]:
+    """The neuron with a membrane LSB that is 2**bits as large, and which of its constants is not exact any more."""
     if not bits:
-        return n
+        return n, ""
     shape, plain, guard = graph.shape(n.name), normalise(trained), n.exponents[0] - bits
     factors = Factors(n.leak, n.alpha, n.decay_bits, n.late_current, n.reset_keep)
     need = guard_bits_needed(factors, plain.reset, graph.steps, starts_at_zero=not np.any(plain.v_init))
     lattice, scale = need if exact and guard >= need else 0, n.v_scale * 2.0**bits
     made = integers(plain, None, shape, lsb=scale, lattice=lattice, limit=target.membrane.high)
+    misses = made.misses
+    if lattice and misses:  # not exact anyway: as near as integers come
+        made, lattice = integers(plain, None, shape, lsb=scale, lattice=0, limit=target.membrane.high), 0
+        misses = (
+            f"with {bits} guard bits less for what it learns, its constants miss the multiples of 2**{need} that T = {graph.steps} needs"
+        )
     out = scale if n.fire == "none" else n.out_scale
-    return replace(n, bias=on_lattice(n.bias * 2.0**-bits, lattice), v_scale=scale, out_scale=out, exponents=(guard,), **made.fields)
+    bias = on_lattice(n.bias * 2.0**-bits, lattice)
+    return replace(n, bias=bias, v_scale=scale, out_scale=out, exponents=(guard,), **made.fields), misses
 
 
 def _inexact(chip: IntNeuron, graph: Graph) -> str:
     """Why the dynamics round once something is learned; empty if they do not."""
     factors = Factors(chip.leak, chip.alpha, chip.decay_bits, chip.late_current, chip.reset_keep)
     short = missing_bits(factors, chip.reset, graph.steps, Lattices.of(chip))
-    return (
-        f"what it learns counts 2**{chip.exponents[1]} membrane LSBs, {short} bits more are needed for T = {graph.steps}" if short else ""
-    )
+    if not short:
+        return ""
+    return f"what it learns counts 2**{chip.exponents[1]} membrane LSBs, {short} bits more are needed for T = {graph.steps}"
 
 
 def _added(result: QuantResult, link: Link, name: str, neuron: IntNeuron, report: PopulationReport) -> QuantResult:

@@ -141,9 +141,12 @@ def print_export(manifest: Json, found: Json, outcome: Json) -> None:
     rows.append(("schedule", f"{schedule['total_hops']} hops from input to output, one model step every {every}"))
     if manifest.get("learning"):
         learned = manifest["learning"]
+        sizes = {p["name"]: p["weights"] // 2 for p in manifest["populations"]}
         for layer in learned["layers"]:
             what = f"{learned['method']} on '{layer['synapse']}', eta {learned['rate']:g}"
             rows.append(("learning", f"{what}: dw = {layer['rule']['dw_lava']}"))
+            size_of = count(sizes[layer["population"]])
+            rows.append(("", f"beside its {size_of} trained weights {size_of} more, '{layer['change']}', hold what is learned"))
     if target["assumed"]:
         rows.append(("assumed", f"{', '.join(target['assumed'])} (see snncompile targets {target['name']})"))
     sizes = outcome["bytes"]
