@@ -107,9 +107,7 @@ def _coarser(n: IntNeuron, trained: Neuron, bits: int, graph: Graph, target: Tar
     misses = made.misses
     if lattice and misses:  # not exact anyway: as near as integers come
         made, lattice = integers(plain, None, shape, lsb=scale, lattice=0, limit=target.membrane.high), 0
-        misses = (
-            f"with {bits} guard bits less for what it learns, its constants miss the multiples of 2**{need} that T = {graph.steps} needs"
-        )
+        misses = f"room for what it learns takes {bits} of the guard bits that its constants need for T = {graph.steps}"
     out = scale if n.fire == "none" else n.out_scale
     bias = on_lattice(n.bias * 2.0**-bits, lattice)
     return replace(n, bias=bias, v_scale=scale, out_scale=out, exponents=(guard,), **made.fields), misses

@@ -230,4 +230,4 @@ def test_a_population_that_learns_is_exact_or_says_why_not():
     assert all(p.exact for p in learner().result.populations)
     *frozen, hidden, readout = deep_learner(layer=("fc2", "out")).result.populations
     assert all(p.exact for p in (*frozen, readout))
-    assert hidden.reason == "room for what it learns takes 1 of the guard bits that its constants need for T = 4"
+    assert hidden.reason == "room for what it learns takes 3 of the guard bits that its constants need for T = 4"
