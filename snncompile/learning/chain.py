@@ -15,6 +15,7 @@ from snncompile.ir.linear_ops import Linear
 from snncompile.ir.neuron import Reset
 from snncompile.ir.population import Port, ports
 from snncompile.ir.program import IntProgram
+from snncompile.quantize.planes import FINE
 
 DENSE = "only dense synapses have a learning engine"
 TRACE = "a presynaptic trace counts spikes"
@@ -94,6 +95,8 @@ def _check_plastic(layer: str, port: Port, population: IntNeuron) -> None:
         raise _refused(layer, "its input is rearranged or delayed on the way", "the trace must be that of the spikes that arrive", op.loc)
     if not _binary(port.source):
         raise _refused(layer, f"'{port.source.name}' does not send binary spikes", TRACE, op.loc)
+    if any(name == f"{op.name}{FINE}" for name in population.inputs):
+        raise _refused(layer, "its weights are wider than one synapse", "what is learned is added to weights of one synapse", op.loc)
     if len(population.inputs) != 1:
         raise _refused(layer, f"'{population.name}' reads other layers too", "a plastic population has one synapse", op.loc)
 

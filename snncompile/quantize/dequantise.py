@@ -12,12 +12,12 @@ from snncompile.ir.graph import Array, Graph, Op
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Add, Linear
 from snncompile.ir.neuron import Neuron
-from snncompile.ir.population import INTEGER_POPULATIONS
+from snncompile.ir.population import INTEGER_POPULATIONS, ports
 from snncompile.ir.program import NeuronProgram
 from snncompile.quantize.constants import aligned
 from snncompile.quantize.options import QuantResult
 from snncompile.quantize.payload import incoming, offset_map, payload_of
-from snncompile.quantize.planes import whole_ports
+from snncompile.quantize.planes import is_plane, whole_ports
 from snncompile.quantize.program import dequantised_program
 
 
@@ -63,7 +63,7 @@ def _with_changes(graph: Graph, whole: Graph) -> Graph:
     for n in whole.of(IntNeuron):
         first, *others = ports(whole, n)
         for p in others:
-            if p.synapse.name in graph.by_name or not isinstance(p.synapse, Linear):
+            if p.synapse.name in graph.by_name or is_plane(p, whole, n) or not isinstance(p.synapse, Linear):
                 continue
             mine, trained = graph.by_name[n.name], graph.by_name[first.synapse.name]
             total = Add(name=f"{p.synapse.name}_sum", inputs=(trained.name, p.synapse.name), loc=mine.loc)

@@ -53,7 +53,7 @@ def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | 
             continue
         report = next(r for r in result.populations if r.name == n.name)
         reach = 0.5 if report.adapted is None else REACH
-        for p, _ in whole_ports(graph, result.graph, whole):
+        for p, _ in whole_ports(dequantised, result.graph, whole):
             name, q = p.synapse.name, np.asarray(p.synapse.weight, dtype=np.float64)
             if name not in graph.by_name:
                 continue  # learned on the chip: the network has no such weights
@@ -79,13 +79,9 @@ def _error(graph: Graph, dequantised: Graph, whole: IntNeuron, report: Populatio
     if report.adapted is None:
         return None
     error = power = 0.0
-<<<<<<< HEAD
-    for p, _ in whole_ports(graph, result.graph, whole):
-=======
-    for p in ports(result.graph, whole):
+    for p, _ in whole_ports(dequantised, result.graph, whole):
         if p.synapse.name not in graph.by_name:
             continue
->>>>>>> 67ba711 (Learning on the chip: what is learned has a synapse of its own, as fine as its changes; third factors keep their remainders)
         assert isinstance(p.source, (IntInput, *INTEGER_POPULATIONS))
         payload = payload_of(p.source, (0, 0), result.graph.shape(p.source.name))
         lsb = incoming(result.graph, p, payload, result.graph.shape(whole.name)[0]).lsb
