@@ -1,6 +1,6 @@
 """Train a teacher on all ten digits and write down, for every sample of a stream, how active its dense layer is.
 
-    python layers.py --data FOLDER --model digits.pt --limit 0.1 --samples 2000 --out layers
+    python layers.py --data FOLDER --samples 2000 --out layers
     python teacher.py --data FOLDER --out layers
 
 adds ``teacher.dense`` to layers/stream.npz: what the dense layer on the chip is to imitate by LTL's local errors. The teacher is an
