@@ -15,7 +15,6 @@ from snncompile.ir.linear_ops import Linear
 from snncompile.ir.neuron import Reset
 from snncompile.ir.population import Port, ports
 from snncompile.ir.program import IntProgram
-from snncompile.quantize.planes import FINE
 
 DENSE = "only dense synapses have a learning engine"
 TRACE = "a presynaptic trace counts spikes"
@@ -48,7 +47,7 @@ def find_chain(graph: Graph, layers: Iterable[str]) -> tuple[Link, ...]:
         if population.name in wanted:
             again = "twice" if wanted[population.name] == layer else f"as '{wanted[population.name]}', too"
             raise fail("SNN810", f"the layer '{layer}' is named {again}", loc=population.loc, help="name every layer that learns once")
-        _check_plastic(layer, port, population)
+        _check_plastic(graph, layer, port, population)
         wanted[population.name] = layer
     return links(graph, wanted, wanted)
 
@@ -62,7 +61,7 @@ def links(graph: Graph, wanted: Iterable[str], called: Mapping[str, str] | None 
         where = f"'{at.name}', between the plastic layer and the readout, is not a dense layer that reads one population"
         incoming = ports(graph, at)
         port = incoming[0]
-        change = incoming[-1].synapse if called is None and at.name in wanted else None
+        change = next((p.synapse for p in incoming if p.synapse.name in graph.meta.get("changes", ())), None)
         if len(incoming) > 1 + (change is not None) or not isinstance(port.synapse, Linear) or port.gather is not None or port.delays:
             raise _refused(first, where, "the error's way is known for dense layers in a row", at.loc)
         found.append(Link(port.source, port.synapse, at, at.name in wanted, change if isinstance(change, Linear) else None))
@@ -87,7 +86,7 @@ def _find(graph: Graph, layer: str) -> tuple[Port, IntNeuron]:
     raise fail("SNN805", f"the network has no layer '{layer}'", help=f"its layers are: {', '.join(known)}")
 
 
-def _check_plastic(layer: str, port: Port, population: IntNeuron) -> None:
+def _check_plastic(graph: Graph, layer: str, port: Port, population: IntNeuron) -> None:
     op = port.synapse
     if not isinstance(op, Linear):
         raise _refused(layer, f"it is a {op.kind}, whose weights are shared", DENSE, op.loc)
@@ -95,7 +94,7 @@ def _check_plastic(layer: str, port: Port, population: IntNeuron) -> None:
         raise _refused(layer, "its input is rearranged or delayed on the way", "the trace must be that of the spikes that arrive", op.loc)
     if not _binary(port.source):
         raise _refused(layer, f"'{port.source.name}' does not send binary spikes", TRACE, op.loc)
-    if any(name == f"{op.name}{FINE}" for name in population.inputs):
+    if any(graph.node(ref).inputs == op.inputs for ref in population.inputs if ref != op.name):
         raise _refused(layer, "its weights are wider than one synapse", "what is learned is added to weights of one synapse", op.loc)
     if len(population.inputs) != 1:
         raise _refused(layer, f"'{population.name}' reads other layers too", "a plastic population has one synapse", op.loc)

@@ -131,7 +131,8 @@ def _added(result: QuantResult, link: Link, name: str, neuron: IntNeuron, report
     for op in result.graph.nodes:
         nodes += [kept, change] if op.name == kept.name else [neuron if op.name == neuron.name else op]
     populations = tuple(report if p.name == neuron.name else p for p in result.populations)
-    return QuantResult(graph=result.graph.rebuild(nodes), populations=populations, notes=result.notes)
+    graph = result.graph.rebuild(nodes, meta={**result.graph.meta, "changes": (*result.graph.meta.get("changes", ()), name)})
+    return QuantResult(graph=graph, populations=populations, notes=result.notes)
 
 
 __all__ = ["CLIPPED", "PlasticLowered", "enough_for", "enough_of", "lower_plastic"]

@@ -17,14 +17,14 @@ from snncompile.ir.program import NeuronProgram
 from snncompile.quantize.constants import aligned
 from snncompile.quantize.options import QuantResult
 from snncompile.quantize.payload import incoming, offset_map, payload_of
-from snncompile.quantize.planes import is_plane, whole_ports
+from snncompile.quantize.planes import whole_ports
 from snncompile.quantize.program import dequantised_program
 
 
 def dequantise(graph: Graph, result: QuantResult) -> Graph:
     """``graph`` with weights, gains and biases given back from the integers; thresholds, leaks and resets stay as trained.
 
-    A synapse of the integer graph that ``graph`` lacks, which learned on the chip, is added to what its population reads.
+    A synapse that learned on the chip, which ``graph`` lacks, is added to what its population reads.
     """
     graph = _with_changes(graph, result.graph)
     changed: dict[str, Op] = {}
@@ -58,16 +58,16 @@ def dequantise(graph: Graph, result: QuantResult) -> Graph:
 
 
 def _with_changes(graph: Graph, whole: Graph) -> Graph:
-    """``graph`` with the dense synapses that only the integer graph has, zeros."""
+    """``graph`` with the dense synapses that learn on the chip (``meta["changes"]`` of the integer graph), zeros."""
     nodes = list(graph.nodes)
     for n in whole.of(IntNeuron):
         first, *others = ports(whole, n)
         for p in others:
-            if p.synapse.name in graph.by_name or is_plane(p, whole, n) or not isinstance(p.synapse, Linear):
+            if p.synapse.name not in whole.meta.get("changes", ()):
                 continue
             mine, trained = graph.by_name[n.name], graph.by_name[first.synapse.name]
             total = Add(name=f"{p.synapse.name}_sum", inputs=(trained.name, p.synapse.name), loc=mine.loc)
-            change = Linear(name=p.synapse.name, inputs=trained.inputs, loc=trained.loc, weight=np.zeros(p.synapse.weight.shape))
+            change = Linear(name=p.synapse.name, inputs=trained.inputs, loc=trained.loc, weight=np.zeros(np.shape(p.synapse.weight)))
             nodes = [replace(op, inputs=(total.name,)) if op.name == n.name else op for op in nodes] + [change, total]
     return graph if len(nodes) == len(graph.nodes) else graph.rebuild(nodes)
 

@@ -16,8 +16,6 @@ from snncompile.ir.graph import Array, Graph
 from snncompile.ir.population import IntPopulation, Port, ports
 from snncompile.numerics import half_even
 
-FINE = "_fine"
-
 
 def widest(bits: int) -> int:
     """The bits of the widest weights that two synapses of ``bits`` bits hold."""
@@ -35,11 +33,6 @@ def planes(q: Array, bits: int) -> list[tuple[Array, int]]:
     return [(coarse, shift), (q - coarse * 2**shift, 0)]
 
 
-def is_plane(port: Port, program: Graph, population: IntPopulation) -> bool:
-    """Whether a port is the fine synapse of one of its population's weights."""
-    return port.synapse.name in {f"{p.synapse.name}{FINE}" for p in ports(program, population)}
-
-
 def whole_ports(trained: Graph, program: Graph, population: IntPopulation) -> list[tuple[Port, int]]:
     """A population's ports with two synapses as one again, and their exponents; ``trained`` is the float graph, which has one each."""
     found: list[tuple[Port, int]] = []
@@ -53,4 +46,4 @@ def whole_ports(trained: Graph, program: Graph, population: IntPopulation) -> li
     return found
 
 
-__all__ = ["FINE", "is_plane", "planes", "whole_ports", "widest"]
+__all__ = ["planes", "whole_ports", "widest"]

@@ -12,8 +12,22 @@ import numpy as np
 import pytest
 import torch
 from random_rules import TARGET, WIDTHS
-from tiny_learner import STEPS, DeepLearner, NormLearner, activities, compiled_learner, deep_learner, learner, spikes, stream, tiny
+from tiny_learner import (
+    INPUTS,
+    STEPS,
+    DeepLearner,
+    NormLearner,
+    activities,
+    compiled_learner,
+    deep_learner,
+    learner,
+    plastic_of,
+    spikes,
+    stream,
+    tiny,
+)
 
+import snncompile
 from snncompile.errors import CompileError
 from snncompile.ir import reference
 from snncompile.learning import Plastic, engine
@@ -23,6 +37,7 @@ from snncompile.learning.scaling import scale_plain, scale_traced
 from snncompile.learning.stream import learn, run_frozen
 from snncompile.online import TracedLinear
 from snncompile.online.chain import Stage, learn_chain
+from snncompile.quantize import Options
 
 
 def stages_of(plastic: Plastic) -> list[Stage]:
@@ -231,3 +246,11 @@ def test_a_population_that_learns_is_exact_or_says_why_not():
     *frozen, hidden, readout = deep_learner(layer=("fc2", "out")).result.populations
     assert all(p.exact for p in (*frozen, readout))
     assert hidden.reason == "room for what it learns takes 3 of the guard bits that its constants need for T = 4"
+
+
+def test_a_layer_whose_weights_take_two_synapses_is_refused_with_the_reason():
+    wide = snncompile.compile(
+        DeepLearner().eval(), input_shape=(INPUTS,), steps=STEPS, input_range=(0, 255, 1), options=Options(weight_bits=12)
+    )
+    with pytest.raises(CompileError, match="'fc2' cannot learn on the chip: its weights are wider than one synapse"):
+        plastic_of(wide, {"layer": ("fc2", "out")})
