@@ -79,7 +79,10 @@ def same_learning(a: Path, b: Path) -> None:
         np.testing.assert_array_equal(array, theirs.arrays()[name], err_msg=name)
 
 
-@pytest.mark.parametrize(("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGHUP, 129, "ended by SIGHUP")],
+)
 def test_an_interrupted_stream_goes_on_bit_for_bit(here, tmp_path, number, status, word):
     learner, data, out = here / "learner.snn", here / "stream.npz", tmp_path / "learned.snn"
     before = content(learner)
