@@ -112,7 +112,7 @@ def test_a_signal_while_files_change_hands_takes_effect_afterwards(tmp_path, num
 def test_two_processes_can_work_on_one_destination(tmp_path):
     target = tmp_path / "net.snn"
     script = (
-        f"{HOLD}from snncompile.backends.bundle.workshop import put\nfor _ in range(400):\n"
+        f"{HOLD}from snncompile.backends.bundle.workshop import put\nfor _ in range(150):\n"
         "  with workshop(Path(sys.argv[1])) as room:\n    (room / 'bundle').mkdir(); (room / 'bundle' / 'file').touch()\n"
         "    put(room / 'bundle', Path(sys.argv[1]))"
     )
