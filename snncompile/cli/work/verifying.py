@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from snncompile import files
 from snncompile.backends.bundle import Bundle
 from snncompile.cli import show
 from snncompile.cli.data import Data
@@ -60,8 +62,10 @@ def report_failures(found: Verification, beside: Path) -> Path | None:
     if not found.evidence:
         return None
     path = beside.with_name(f"{beside.name.removesuffix('.zip')}.divergence.npz")
+    content = io.BytesIO()
+    np.savez(content, **{k.replace(".", "_"): v for k, v in found.evidence.items()})  # type: ignore[arg-type]
     try:
-        np.savez(path, **{k.replace(".", "_"): v for k, v in found.evidence.items()})  # type: ignore[arg-type]
+        files.write(path, content.getvalue())
     except OSError as e:
         show.warn(f"the traces could not be written: {e}")
         return None
