@@ -26,7 +26,7 @@ from snncompile.quantize.graded import Graded, fixed_point, scale_output
 from snncompile.quantize.lattice import Factors, Lattices, guard_bits_needed, missing_bits
 from snncompile.quantize.options import Adapted, Options, PopulationReport
 from snncompile.quantize.payload import Incoming, accumulator_bound, connections, offset_map
-from snncompile.quantize.planes import planes
+from snncompile.quantize.planes import planes, widest
 from snncompile.quantize.rounding import Hearing, nearest, square_error
 from snncompile.quantize.scales import Magnitudes, Scales, choose, choose_gained, coarsened, magnitudes
 from snncompile.target import Target
@@ -113,20 +113,35 @@ class _Attempt:
 
 def lower(job: Job) -> Lowered:
     """Lower one population; raises CompileError SNN302 if no guard bits at all still overflow."""
+    bits = job.target.weight.bits
+    single = min(job.options.weight_bits, bits)
+    one = _chosen(job, range(single, 1 if job.options.pursue_exact == "always" else single - 1, -1))
+    assert one is not None
+    errors = _weight_errors(job, one)
+    if one.plan.coarse or _relative(errors) < 0.5 ** (widest(bits) + 1):  # that is less than two synapses could resolve
+        return _finish(one)
+    two = _chosen(job, range(job.options.weight_bits if job.fine_names else single, single, -1), last=False)
+    if two is not None and (one.inexact or not two.inexact) and _error(_weight_errors(job, two)) < _error(errors):
+        return _finish(two)
+    return _finish(one)
+
+
+def _chosen(job: Job, widths: range, *, last: bool = True) -> _Attempt | None:
+    """The attempt of the first width that is exact, or else of the first that fits; None if none does.
+
+    ``last``: rather than none, weights on a coarser grid, or the error of the last width.
+    """
     n, target = job.neuron, job.target
-    bits = target.decay_fraction
     codes = {
         "leak": np.zeros(1, dtype=np.int64) if n.reset is Reset.STATELESS else decay_codes(n.leak, target),
         **{k: None if (x := getattr(n, k)) is None else decay_codes(x, target) for k in ("alpha", "reset_keep", "adapt_decay")},
     }
     leak = codes["leak"]
     assert leak is not None
-    f = Factors(leak, codes["alpha"], bits, n.late_current, codes["reset_keep"])
+    f = Factors(leak, codes["alpha"], target.decay_fraction, n.late_current, codes["reset_keep"])
     need = guard_bits_needed(f, n.reset, job.steps, starts_at_zero=not np.any(n.v_init))
     hopeless = _inexact_factors(job, codes)
-    single = min(job.options.weight_bits, target.weight.bits)
-    narrowest = 2 if job.options.pursue_exact == "always" and not hopeless else single
-    widths = range(job.options.weight_bits if job.fine_names else single, narrowest - 1, -1)
+    widths = widths[:1] if hopeless and last else widths
     fallback: _Attempt | None = None
     for width in widths:
         plan = _Plan(job, width, magnitudes(job.ports, 2 ** (width - 1) - 1), codes, need)
@@ -137,21 +152,22 @@ def lower(job: Job) -> Lowered:
             plan = replace(plan, job=job)
             base = _attempt(plan, 0, 0)
         if not base.fits:
-            if width == widths[-1] and fallback is None:
+            if last and fallback is None and width == widths[-1]:
                 coarse = _coarser(plan)
                 if coarse is None:
                     raise _overflow(job, base)
-                return _finish(coarse)
+                return coarse
             continue
         room = _room(job, base)
         if not hopeless and room >= need:
             best = _largest(plan, room, need)
             if best is not None and not best.inexact:
-                return _finish(best)
+                return best
         if fallback is None:
             fallback = _largest(plan, room, 0) or base
-    assert fallback is not None
-    return _finish(fallback)
+        if hopeless:
+            break
+    return fallback
 
 
 def _largest(plan: _Plan, room: int, lattice: int) -> _Attempt | None:
@@ -285,6 +301,12 @@ def _relative(errors: list[tuple[float, float]]) -> float:
     return max((float(np.sqrt(error / (power or 1.0))) for error, power in errors), default=0.0)
 
 
+def _error(errors: list[tuple[float, float]]) -> float:
+    """The root mean square of all rounding, relative to that of all weights."""
+    error, power = (sum(parts) for parts in zip(*errors, strict=True))
+    return float(np.sqrt(error / power)) if power else 0.0
+
+
 def _inexact_factors(job: Job, codes: Mapping[str, Array | None]) -> str:
     """Why no number of guard bits makes this population exact; empty if some might."""
     n, scale = job.neuron, 2.0**job.target.decay_fraction
@@ -339,10 +361,12 @@ def _overflow(job: Job, base: _Attempt) -> CompileError:
     return CompileError(Diagnostic("SNN302", what, job.neuron.loc, notes, f"{way}, or give the input fewer bits (input_bits)"))
 
 
-def _bits(q: Array, width: int) -> int:
-    """Bits a weight takes: 1 for binary weights, 2 for ternary ones, 4, or the width of the attempt."""
+def _bits(q: Array, width: int, single: int) -> int:
+    """Bits a weight takes: the width of the attempt; of one synapse, at most the target's, 1 if binary, 2 if ternary, or 4."""
+    if len(planes(q, single)) > 1:
+        return width
     found = few_levels(q)
-    return width if found is None else min(found[0], width)
+    return min(single if found is None else found[0], width)
 
 
 def _ceiling(job: Job, a: _Attempt) -> str:
@@ -418,17 +442,17 @@ def _finish(plain: _Attempt) -> Lowered:
         f"'{n.name}': weights on a grid coarser by 2**{a.plan.coarse} than {a.plan.width} bits allow, because their sums could overflow"
         f" (rounding {worst:.2%} where it is worst)"
     )
-    error, power = (sum(parts) for parts in zip(*errors, strict=True))
     theta = channel_theta(job.neuron, job.shape)
     ratio = theta / s.sigma if n.fire == "step" or np.any(theta) else None
     doubled = [len(planes(q, job.target.weight.bits)) for q in a.weights]
     report = PopulationReport(
         name=n.name, neurons=prod(job.shape),
         synapses=sum(connections(p.port.synapse, job.shape) * parts for p, parts in zip(job.ports, doubled, strict=True)),
-        weight_bits=max(_bits(q, a.plan.width) for q in a.weights), sigma=(float(s.sigma.min()), float(s.sigma.max())),
+        weight_bits=max(_bits(q, a.plan.width, job.target.weight.bits) for q in a.weights),
+        sigma=(float(s.sigma.min()), float(s.sigma.max())),
         steps_per_threshold=None if ratio is None else (float(ratio.min()), float(ratio.max())), guard_bits=s.guard_bits,
         exact=not a.inexact, reason=a.inexact, payload_lsb=float(n.out_scale.max()) if n.fire == "relu" else None,
-        bounds=a.bounds.as_dict(), weight_error=float(np.sqrt(error / power)) if power else 0.0, ceiling=_ceiling(job, a),
+        bounds=a.bounds.as_dict(), weight_error=_error(errors), ceiling=_ceiling(job, a),
         adapted=_adapted(plain, a),
     )  # fmt: skip
     return Lowered(

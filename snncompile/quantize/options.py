@@ -15,7 +15,8 @@ class Options:
     """Widths and priorities of the quantiser.
 
     weight_bits   signed weights; wider than the target's they take two synapses, up to 15 bits for 8. A population takes fewer bits
-                  where the sums would not fit otherwise, or its dynamics would no longer be exact; a neuron program has one synapse
+                  where the sums would not fit otherwise, its dynamics would no longer be exact, or one synapse loses no more than two;
+                  a neuron program has one synapse
     input_bits    payload of a quantised input; inputs that lie on a grid of no more levels keep their grid
     payload_bits  payload of a graded output of a neuron
     stream_bits   payload of a real-valued stream (a sum or current that several layers read) and of its differences
@@ -65,7 +66,7 @@ class Adapted:
 class PopulationReport:
     """What became of one population, and what is proved about it.
 
-    weight_bits  what a weight takes: 1 if binary, 2 if ternary, 4 if there are at most 16 equidistant levels
+    weight_bits  what a weight takes: in one synapse 1 if binary, 2 if ternary, 4 if there are at most 16 equidistant levels
     sigma     smallest and largest value of one weight LSB over the channels (of the port with the finest weights)
     steps_per_threshold  K, the threshold in weight LSBs: smallest and largest; None without a threshold
     guard_bits  F: one membrane LSB is sigma * 2**-F

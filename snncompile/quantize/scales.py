@@ -163,11 +163,11 @@ def choose_gained(m: Magnitudes, unit: Array, largest: Array, *, codes: int, gua
     """
     needed = m.peak / codes
     typical = float(np.median(needed[needed > 0])) if np.any(needed > 0) else 1.0
-    sigma = np.where(m.grid > 0, m.grid, np.where(needed > 0, needed, typical))
+    sigma = np.where(m.grid > 0, m.grid, np.where(needed > 0, needed, typical)) if m.lead is None else _led(m.lead, m.deltas)
     unit = np.where(unit > 0, unit, sigma)
     reach = float((largest * sigma / unit).max()) * 2.0**guard_bits / widest
     return Scales(
-        sigma=sigma, deltas=m.deltas, guard_bits=guard_bits, lattice=0, n=np.zeros(len(sigma), dtype=np.int64), unit=unit,
+        sigma=sigma, deltas=_fitted(m, sigma, codes), guard_bits=guard_bits, lattice=0, n=np.zeros(len(sigma), dtype=np.int64), unit=unit,
         extra=max(0, int(np.ceil(np.log2(reach)))) if reach > 0 else 0,
     )  # fmt: skip
 
@@ -198,7 +198,7 @@ def choose(
         same = on_grid.size and on_grid[0] > 0 and np.allclose(on_grid, on_grid[0], rtol=1e-6, atol=0)
         sigma[:] = on_grid[0] if same else needed.max()
     elif m.lead is not None:
-        sigma = m.lead[1] * 2.0 ** -m.deltas[m.lead[0]]
+        sigma = _led(m.lead, m.deltas)
     else:
         ratio = theta * 2.0 ** (guard_bits - lattice)
         if m.stream is not None:
@@ -212,8 +212,17 @@ def choose(
     if output is not None:
         multiplier, shift = fixed_point((sigma * 2.0**-guard_bits / output[0])[None], output[1])
         sigma, n = multiplier[0] * 2.0 ** (guard_bits - shift) * output[0], np.zeros_like(n)
-    fitted = tuple(d + _excess(peak * 2.0**-d / sigma, codes) for peak, d in zip(m.peaks, m.deltas, strict=True))
-    return Scales(sigma=sigma, deltas=fitted, guard_bits=guard_bits, lattice=lattice, n=n)
+    return Scales(sigma=sigma, deltas=_fitted(m, sigma, codes), guard_bits=guard_bits, lattice=lattice, n=n)
+
+
+def _led(lead: tuple[int, Array], deltas: tuple[int, ...]) -> Array:
+    """The scale by which the trained grid of one port is held exactly."""
+    return np.asarray(lead[1] * 2.0 ** -deltas[lead[0]])
+
+
+def _fitted(m: Magnitudes, sigma: Array, codes: int) -> tuple[int, ...]:
+    """The ports' relative grids, coarser where a weight would have no code."""
+    return tuple(d + _excess(peak * 2.0**-d / sigma, codes) for peak, d in zip(m.peaks, m.deltas, strict=True))
 
 
 def _excess(steps: Array, codes: int) -> int:

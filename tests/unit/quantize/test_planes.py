@@ -8,7 +8,7 @@ from population_nets import TARGET, differences, graph_of, image_net, images, ne
 
 from snncompile.ir.integer import IntNeuron
 from snncompile.ir.interpret import interpret
-from snncompile.ir.linear_ops import Input, Linear
+from snncompile.ir.linear_ops import Add, Diagonal, Input, Linear
 from snncompile.ir.neuron import Fire, Reset, constant
 from snncompile.ir.population import ports
 from snncompile.mapping import schedule
@@ -95,3 +95,34 @@ def test_trained_grids_keep_one_synapse():
     (report,) = (result := quantize(one_layer(RNG(9), weight=weight), TARGET, options=Options(weight_bits=15))).populations
     assert (report.weight_bits, report.weight_error < 1e-12, report.synapses) == (1, True, 48)
     assert not any(n.name.endswith("_fine") for n in result.graph.nodes)
+
+
+def test_what_one_synapse_holds_as_well_keeps_one():
+    x = Input(name="x", size=(4,), low=-1.0, high=1.0)
+    relay = {"fire": Fire.NONE, "reset": Reset.STATELESS, "leak": constant(0.0), "theta": constant(0.0)}
+    identity = [x, Diagonal(name="w", inputs=("x",), weight=np.full(4, 0.7)), neuron("r", "w", **relay)]
+    last = [Linear(name="f", inputs=("x",), weight=RNG(0).normal(size=(3, 4))), neuron("n", "f")]
+    first, second = quantize(graph_of(*identity, *last, y="n", z="r"), TARGET, options=Options(weight_bits=15)).populations
+    assert (first.weight_bits, first.synapses) == (1, 4)
+    assert (second.weight_bits > 8, second.synapses) == (True, 24)
+
+
+def test_one_weight_a_neuron_that_takes_two_synapses_is_not_called_binary():
+    x = Input(name="x", size=(4,), low=0.0, high=1.0, grid=1.0)
+    one = neuron("n", "w", leak=constant(1.0), theta=constant(np.pi), reset_amount=constant(np.pi), bias=constant(2e3))
+    graph = graph_of(x, Diagonal(name="w", inputs=("x",), weight=np.full(4, 0.7)), one)
+    (report,) = quantize(graph, TARGET, options=Options(weight_bits=12)).populations
+    assert (report.weight_bits > 8, report.synapses) == (True, 8)
+
+
+@pytest.mark.parametrize("bits", [8, 15])
+def test_a_population_whose_input_has_a_gain_holds_the_trained_grid_of_its_largest_port(bits):
+    x = Input(name="x", size=(12,), low=0.0, high=1.0, grid=1.0)
+    y = Input(name="y", size=(5,), low=0.0, high=1.0, grid=1.0)
+    nodes = [
+        x, y, Linear(name="w", inputs=("x",), weight=RNG(3).choice([-1, 0, 1], (5, 12)) * 0.00258),
+        Diagonal(name="d", inputs=("y",), weight=np.ones(5)), Add(name="sum", inputs=("w", "d")),
+    ]  # fmt: skip
+    graph = graph_of(*nodes, neuron("n", "sum", gain=np.linspace(0.5, 2.0, 5)))
+    result = quantize(graph, TARGET, options=Options(weight_bits=bits))
+    assert np.allclose(dequantise(graph, result).by_name["w"].weight, graph.by_name["w"].weight, rtol=1e-6, atol=0)
