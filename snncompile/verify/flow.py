@@ -25,7 +25,7 @@ from snncompile.verify.dynamics import Dynamics, compare, input_values
 from snncompile.verify.readout import accuracy, agreement, decide, logits, relative_rms
 from snncompile.verify.saturation import Saturation, clipped_inputs, saturation_ports
 from snncompile.verify.saturation import count as count_saturated
-from snncompile.verify.weights import foreign
+from snncompile.verify.weights import foreign, other_synapses
 
 BACKENDS = ("lava", "onnx", "reference")
 TIED_SAMPLES = 0.02
@@ -120,6 +120,9 @@ def verify(
     if unknown:
         raise fail("SNN601", f"no executor is called '{unknown[0]}'", help=f"choose from {', '.join(BACKENDS)}")
     graph = program.graph
+    difference = None if original is None or original.float_graph is None else other_synapses(original.float_graph, graph)
+    if difference is not None:
+        raise fail("SNN040", f"the program was not made from this network: {difference}", help="give the network that it was made from")
     count = len(next(iter(x.values())))
     payloads = input_values(graph, x)
     traced = _traced_samples(graph, count, samples) if backends else 0

@@ -15,8 +15,9 @@ import numpy as np
 from snncompile.errors import Diagnostic
 from snncompile.ir.graph import Array, Graph
 from snncompile.ir.integer import IntInput, IntNeuron
+from snncompile.ir.linear_ops import Diagonal
 from snncompile.ir.neuron import Neuron
-from snncompile.ir.population import FLOAT_POPULATIONS, INTEGER_POPULATIONS
+from snncompile.ir.population import FLOAT_POPULATIONS, INTEGER_POPULATIONS, Port, ports
 from snncompile.quantize import PopulationReport, QuantResult
 from snncompile.quantize.background import farthest
 from snncompile.quantize.compensate import REACH
@@ -58,7 +59,8 @@ def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | 
             if name not in graph.by_name:
                 continue  # learned on the chip: the network has no such weights
             theirs = np.asarray(dequantised.by_name[name].weight, dtype=np.float64)  # type: ignore[attr-defined]
-            mine = np.broadcast_to(np.asarray(graph.by_name[name].weight, dtype=np.float64), theirs.shape)  # type: ignore[attr-defined]
+            mine = np.asarray(graph.by_name[name].weight, dtype=np.float64)  # type: ignore[attr-defined]
+            mine, theirs, q = np.broadcast_arrays(mine, theirs, q)  # one weight may stand for a whole stream
             step = np.divide(np.abs(theirs), np.abs(q), out=np.zeros_like(theirs), where=q != 0)
             rows = step.reshape(len(step), -1).max(axis=1) if step.ndim else step
             known = rows.reshape(rows.shape + (1,) * (step.ndim - rows.ndim))
@@ -72,6 +74,35 @@ def foreign(graph: Graph, dequantised: Graph, result: QuantResult) -> Foreign | 
         if found is not None:
             return found
     return None
+
+
+def other_synapses(graph: Graph, program: Graph) -> str | None:
+    """The first population of both that hears other synapses in the program: another name, kind or shape; None if there is none."""
+    for n in graph.of(*FLOAT_POPULATIONS):
+        whole = program.by_name.get(n.name)
+        if not isinstance(whole, INTEGER_POPULATIONS):
+            continue
+        mine, theirs = ([_synapse(p) for p in found] for found in (ports(program, whole), ports(graph, n)))
+        if not _same(mine, theirs, doubled=isinstance(whole, IntNeuron)):
+            shown = (", ".join(f"'{name}' ({size})" for name, size in found) for found in (mine, theirs))
+            return "'{}' hears {} in the program, {} in the network".format(n.name, *shown)
+    return None
+
+
+def _same(mine: list[tuple[str, str]], theirs: list[tuple[str, str]], *, doubled: bool) -> bool:
+    """Whether the synapses of a program are those of a network; if ``doubled``, each may have a second one of its size behind it."""
+    left, known = list(mine), {name for name, _ in theirs}
+    for one in theirs:
+        if not left or left.pop(0) != one:
+            return False
+        if doubled and left and left[0][0] not in known and left[0][1] == one[1]:
+            left.pop(0)
+    return not left
+
+
+def _synapse(p: Port) -> tuple[str, str]:
+    shape = () if isinstance(p.synapse, Diagonal) else p.synapse.weight.shape
+    return p.synapse.name, f"{p.synapse.kind} {'x'.join(map(str, shape))}".strip()
 
 
 def _error(graph: Graph, dequantised: Graph, whole: IntNeuron, report: PopulationReport, result: QuantResult) -> Foreign | None:
@@ -108,4 +139,4 @@ def _bias(mine: Neuron, theirs: object, whole: IntNeuron, report: PopulationRepo
     return Foreign(f"{mine.name}.bias", float(np.broadcast_to(a, apart.shape).reshape(-1)[k]), float(theirs.bias.reshape(-1)[k]))
 
 
-__all__ = ["Foreign", "foreign"]
+__all__ = ["Foreign", "foreign", "other_synapses"]

@@ -22,6 +22,7 @@ from snncompile.ir.population import INTEGER_POPULATIONS
 from snncompile.quantize import Options
 from snncompile.report.summary import print_verification
 from snncompile.verify import Original
+from snncompile.verify.weights import other_synapses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def _original(request: Request, bundle: Bundle, data: Data, progress: Progress) 
         progress=progress.phase, readout_of=next(iter(bundle.graph.outputs)),
         seca=settings.get("seca", "calibrated"),
     )  # fmt: skip
-    difference = _different(bundle.graph, compiled.result.graph)
+    difference = _different(bundle.graph, compiled.result.graph) or other_synapses(compiled.float_graph, bundle.graph)
     if difference is not None:
         name = request.against or request.arch
         raise fail(

@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from snncompile.errors import CompileError
 from snncompile.ir.graph import Dialect, Graph
 from snncompile.ir.linear_ops import Add, Conv2d, Diagonal, Input, Linear
 from snncompile.ir.neuron import Fire, Neuron, Reset, constant
-from snncompile.quantize import dequantise, quantize
+from snncompile.mapping import schedule
+from snncompile.quantize import Options, dequantise, quantize
 from snncompile.target import load_target
-from snncompile.verify.weights import foreign
+from snncompile.verify import Original, Program, verify
+from snncompile.verify.weights import foreign, other_synapses
 
 TARGET = load_target("loihi2-sim")
 
@@ -139,3 +142,32 @@ def test_one_weight_that_stands_for_a_whole_stream_counts_as_often_as_it_stands(
     result = quantize(graph, TARGET, calibration={"x": x})
     assert result.populations[0].adapted is not None
     assert foreign(graph, dequantise(graph, result), result) is None
+
+
+def test_other_synapses_are_named_before_weights_are_compared():
+    graph = network()
+    renamed = graph.rebuild([replace(op, name="g") if op.name == "f" else replace(op, inputs=("g",)) if op.name == "y" else op
+                             for op in graph.nodes])  # fmt: skip
+    deeper = graph.map_nodes(lambda op: replace(op, weight=op.weight[:, :, :1, :1], padding=(0, 0, 0, 0)) if op.name == "c" else op)
+    for bits in (8, 12):
+        result = quantize(graph, TARGET, options=Options(weight_bits=bits))
+        assert other_synapses(graph, result.graph) is None
+        assert other_synapses(renamed, result.graph).startswith("'y' hears 'f' (linear 3x100)")
+        assert other_synapses(deeper, result.graph).startswith("'n' hears 'c' (conv2d 4x2x3x3)")
+        program = Program(graph=result.graph, schedule=schedule(result.graph), populations=result.populations)
+        judged = Original(float_graph=renamed, outputs={}, capture=None, passes=())
+        with pytest.raises(CompileError, match="SNN040"):
+            verify(program, {"x": np.zeros((1, 1, 2, 5, 5))}, original=judged, backends=())
+
+
+@pytest.mark.parametrize("bits", [9, 12, 15])
+def test_a_weight_changed_in_either_of_two_synapses_is_found(bits):
+    graph = network()
+    result = quantize(graph, TARGET, options=Options(weight_bits=bits))
+    assert foreign(graph, dequantise(graph, result), result) is None
+    for name, by in (("c", 1), ("c_fine", 3), ("f", -1), ("f_fine", -3)):
+        weight = np.array(result.graph.by_name[name].weight)
+        weight.reshape(-1)[5] += by
+        touched = result.graph.map_nodes(lambda op, name=name, weight=weight: replace(op, weight=weight) if op.name == name else op)
+        other = replace(result, graph=touched)
+        assert foreign(graph, dequantise(graph, other), other).name == f"{name[0]}.weight"
