@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from snncompile.files import BAD_ZIP
 from snncompile.ir.graph import Array
 from snncompile.numerics import few_levels
 
@@ -184,22 +185,22 @@ def restored(whole: Array) -> Array:
 
 
 def load(folder: Path, file: str) -> Array:
-    """Read a tensor of a folder, ``NAME.npy`` or ``small.npz#NAME``; raises OSError or ValueError. Nothing is unpickled."""
+    """Read a tensor of a folder, ``NAME.npy`` or ``small.npz#NAME``; raises ValueError. Nothing is unpickled."""
     name, _, entry = file.partition("#")
-    whole: Array = _entry(folder / name, entry) if entry else np.load(folder / name, allow_pickle=False)
-    return restored(whole)
+    try:
+        whole: Array = _entry(folder / name, entry) if entry else np.load(folder / name, allow_pickle=False)
+        return restored(whole)
+    except BAD_ZIP as e:
+        raise ValueError(f"'{file}' cannot be read: {e}") from e
 
 
 def _entry(path: Path, entry: str) -> Array:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(f"{entry}.npy")
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > SMALL + HEADER:
-                raise ValueError(f"its entry '{entry}' is compressed or larger than {SMALL} bytes")
-            with archive.open(info) as file:
-                return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-    except (zipfile.BadZipFile, KeyError, NotImplementedError) as e:
-        raise ValueError(f"it has no entry '{entry}' ({e})") from e
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(f"{entry}.npy")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > SMALL + HEADER:
+            raise ValueError(f"its entry '{entry}' is compressed or larger than {SMALL} bytes")
+        with archive.open(info) as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 class Folder:

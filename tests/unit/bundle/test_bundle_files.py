@@ -105,13 +105,26 @@ def test_small_tensors_share_one_archive(bundle):
         assert archive["fc1.weight"].shape == tuple(manifest["tensors"]["fc1.weight"]["shape"])
 
 
+def altered(path, at, raw):
+    """An archive of one entry 'a' with other bytes at a place of its row in the directory."""
+    np.savez(path, a=np.arange(3))
+    data = bytearray(path.read_bytes())
+    start = data.rindex(b"PK\1\2") + at
+    data[start : start + len(raw)] = raw
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda f: np.savez_compressed(f, a=np.arange(3)), "is compressed or larger than 4096 bytes"),
         (lambda f: np.savez(f, a=np.arange(2000)), "is compressed or larger than 4096 bytes"),
-        (lambda f: np.savez(f, b=np.arange(3)), "no entry 'a'"),
-        (lambda f: f.write_bytes(b"PK and no more"), "no entry 'a'"),
+        (lambda f: np.savez(f, b=np.arange(3)), "no item named 'a.npy'"),
+        (lambda f: f.write_bytes(b"PK and no more"), "not a zip file"),
+        (lambda f: altered(f, 8, b"\1\0"), "is encrypted"),
+        (lambda f: altered(f, 10, b"\x63\0"), "compressed"),
+        (lambda f: altered(f, 20, bytes(8)), "cannot be read"),
+        (lambda f: altered(f, 42, b"\xff\xff\xff\x7f"), "cannot be read|Invalid argument"),
         (lambda f: np.savez(f, a=np.array([{}], dtype=object)), "allow_pickle"),
     ],
 )

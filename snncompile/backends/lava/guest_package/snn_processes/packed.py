@@ -10,6 +10,7 @@ Small arrays are entries of one ``.npz``.
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def small(path: Path, entry: str) -> np.ndarray:
             with archive.open(info) as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
                 return array
-    except (zipfile.BadZipFile, KeyError, NotImplementedError) as error:
-        raise ValueError(f"it has no entry '{entry}' ({error})") from error
+    except (zipfile.BadZipFile, KeyError, RuntimeError, OverflowError, MemoryError, struct.error) as error:
+        raise ValueError(f"its entry '{entry}' cannot be read: {error}") from error
 
 
 def unpack(record: np.ndarray) -> np.ndarray:

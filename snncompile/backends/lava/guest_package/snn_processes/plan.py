@@ -308,7 +308,7 @@ class _Reader:
             array: np.ndarray = small(path, entry) if entry else np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
             raise PlanError(f"cannot read {name}: {error.strerror or error}") from error
-        except (ValueError, EOFError) as error:
+        except (ValueError, EOFError, OverflowError, MemoryError) as error:
             raise PlanError(f"{name} is not a usable tensor: {error}") from error
         try:
             array = unpack(array) if array.dtype.names else array
