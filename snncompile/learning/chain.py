@@ -23,16 +23,12 @@ WAY = "source: lava-nc 0.10.0, proc/dense"
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """One dense layer of the chain: the population that sends, the synapse, the population that reads; whether it learns.
-
-    ``change`` is the synapse that learns beside it, None in a network to which it has not been added.
-    """
+    """One dense layer of the chain: the population that sends, the trained synapse, the population that reads; whether it learns."""
 
     source: Op
     synapse: Linear
     population: IntNeuron
     plastic: bool
-    change: Linear | None = None
 
 
 def find_chain(graph: Graph, layers: Iterable[str]) -> tuple[Link, ...]:
@@ -53,18 +49,16 @@ def find_chain(graph: Graph, layers: Iterable[str]) -> tuple[Link, ...]:
 
 
 def links(graph: Graph, wanted: Iterable[str], called: Mapping[str, str] | None = None) -> tuple[Link, ...]:
-    """The chain of the populations ``wanted``, to the readout; ``called`` is what a user calls them where nothing is plastic yet."""
+    """The chain of the populations ``wanted``, to the readout; ``called`` is what a user calls them."""
     readout = _readout(graph, ", ".join((called or {}).values()))
     missing, found, at = set(wanted), [], readout
     while missing:
         first = (called or {}).get(min(missing), min(missing))
         where = f"'{at.name}', between the plastic layer and the readout, is not a dense layer that reads one population"
-        incoming = ports(graph, at)
-        port = incoming[0]
-        change = next((p.synapse for p in incoming if p.synapse.name in graph.meta.get("changes", ())), None)
-        if len(incoming) > 1 + (change is not None) or not isinstance(port.synapse, Linear) or port.gather is not None or port.delays:
+        port, *others = (p for p in ports(graph, at) if p.synapse.name not in graph.meta.get("changes", ()))
+        if others or not isinstance(port.synapse, Linear) or port.gather is not None or port.delays:
             raise _refused(first, where, "the error's way is known for dense layers in a row", at.loc)
-        found.append(Link(port.source, port.synapse, at, at.name in wanted, change if isinstance(change, Linear) else None))
+        found.append(Link(port.source, port.synapse, at, at.name in wanted))
         missing.discard(at.name)
         if missing and not isinstance(port.source, IntNeuron):
             raise _refused(first, "no dense layers in a row lead from it to the readout", DENSE, at.loc)
