@@ -42,7 +42,8 @@ on one thread of a shared two-core machine. `tests/conformance/test_published_ne
 
 NOTES = """
 **Seconds** of processor time: capture; comparison with PyTorch, on two images and two random inputs (one each for large maps); passes with
-their evidence; quantiser with the proof of its bounds; and verification of one image. **Memory**: the most that the process held during
+their evidence; quantiser with the proof of its bounds; and verification of one image. What else the machine does changes them by some
+15 %: NF-ResNet-34 compiles in 26 to 30 s. **Memory**: the most that the process held during
 compilation beyond what it holds once the network has been built and run, in MiB and as a multiple of the network's own bytes.
 **Differing**: events of the program that differ from the network with the program's own weights and biases beyond ties, each population
 fed with the program's own inputs, of all that were compared; in brackets ties. **Exact**: populations that provably never round.
