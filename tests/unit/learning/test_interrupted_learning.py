@@ -19,7 +19,7 @@ from test_learning_cli import CLASSES, DEEP, INPUTS, snn
 
 from snncompile.backends.bundle import read_bundle
 
-COMMAND = (sys.executable, "-c", "from snncompile.cli import main; main()")
+COMMAND = (sys.executable, "-c", "import sys; print('up', file=sys.stderr, flush=True); from snncompile.cli import main; main()")
 SAMPLES = 240
 EXPORT = (*DEEP, "--learn", "fc2,out", "--rule", "sltt", "--learning-rate", 0.2, "--no-lava", "--input-range", "0,255,1", "--headroom", 2)
 
@@ -229,8 +229,8 @@ def test_at_random_moments_nothing_is_lost_or_half_written(here, tmp_path, comma
     for k in range(int(os.environ.get("SNNCOMPILE_KILLS", "12"))):
         if out.exists() and k % 2:
             shutil.rmtree(out) if out.is_dir() else out.unlink()
-        seconds = moments.uniform(0, 1.1 * longest)
-        status, _, err = ended(number, seconds, *commands[command])
+        seconds = moments.uniform(0, 1.1 * longest) if k else 0.3 * longest
+        status, _, err = ended(number, seconds, *commands[command], said="up")  # Python itself has started
         seen.append(status)
         assert status in (0, KILLS[name], -number), (seconds, err)
         if status != -number and seconds > 0.5:  # later than Python's own start
