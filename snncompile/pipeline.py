@@ -157,7 +157,7 @@ def compile_graph(
         settings={
             "input_shape": list(graph.of(Input)[0].size), "steps": graph.steps, "layout": "step",
             "input_range": None if input_range is None else list(as_range(input_range)),
-            "options": {f: getattr(chosen, f) for f in ("weight_bits", "input_bits", "payload_bits", "pursue_exact")},
+            "options": {f: getattr(chosen, f) for f in ("weight_bits", "input_bits", "payload_bits", "stream_bits", "pursue_exact")},
         },
     )  # fmt: skip
 

@@ -21,6 +21,8 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 Readout = Literal["sum", "mean", "last"]
 """How a decision is read from the outputs over time."""
+LONGEST_NAME = 200
+"""Bytes of a new node's name, without the number that tells it from others."""
 
 
 class Dialect(str, Enum):
@@ -256,14 +258,14 @@ def prune(graph: Graph) -> Graph:
 
 
 def fresh_name(taken: Mapping[str, object] | set[str], wish: str) -> str:
-    """A node name close to ``wish`` that is not taken yet."""
-    wish = wish.replace(".", "_") or "n"
+    """A node name close to ``wish`` that is not taken yet, short enough for the name of a file."""
+    wish = wish.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore").replace(".", "_") or "n"
     if wish not in taken:
         return wish
     return next(f"{wish}_{k}" for k in range(2, 1_000_000) if f"{wish}_{k}" not in taken)
 
 
 __all__ = [
-    "OPS", "Array", "Dialect", "Graph", "Op", "Readout", "Shape", "fresh_name", "infer_shapes", "is_state_edge", "node_of",
+    "LONGEST_NAME", "OPS", "Array", "Dialect", "Graph", "Op", "Readout", "Shape", "fresh_name", "infer_shapes", "is_state_edge", "node_of",
     "port_of", "prune", "register_op", "toposort", "validate",
 ]  # fmt: skip

@@ -8,11 +8,13 @@ import re
 import shutil
 import sys
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
@@ -26,6 +28,7 @@ from snncompile import pipeline
 from snncompile.backends.bundle import Bundle, draft, files, is_bundle, open_draft, read_bundle, tensors, write_bundle
 from snncompile.capture.load import load_model
 from snncompile.errors import CompileError
+from snncompile.ir.graph import LONGEST_NAME
 from snncompile.ir.text import to_text
 
 
@@ -289,3 +292,38 @@ def test_a_link_in_a_bundle_is_refused(bundle, tmp_path):
     target.symlink_to(tmp_path / "outside.txt")
     with pytest.raises(CompileError, match=r"graph\.txt is a link"):
         read_bundle(bundle)
+
+
+class Spike(torch.nn.Module):
+    """Integrate and fire."""
+
+    def __init__(self):
+        super().__init__()
+        self.v = 0.0
+
+    def forward(self, x):
+        """One step."""
+        self.v = self.v / 2 + x
+        fired = (self.v >= 1).float()
+        self.v = self.v - fired
+        return fired
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("слой~1", "нейрон#1", "層", "ニューロン"),
+        ("a" * 400, "a" * 401, "出" * 300, "出" * 301),
+        ("fc", "N", "Fc", "n"),
+        ("CON", "a b", "a_b", ",;"),
+    ],
+    ids=["of other scripts", "long", "the same but for their case", "odd"],
+)
+def test_layers_may_have_any_names(tmp_path, names):
+    made = (torch.nn.Linear(6, 6), Spike(), torch.nn.Linear(6, 6), Spike())
+    model = torch.nn.Sequential(OrderedDict(zip(names, made, strict=True))).eval()
+    found = read_bundle(write_bundle(tmp_path / "net.zip", pipeline.compile(model, input_shape=(6,), steps=3, input_range=(0.0, 1.0, 0.0))))
+    populations = [p.name for p in found.populations]
+    assert [p.name for p in guest_module("plan").load_plan(found.plan_folder).populations] == populations
+    assert len(set(populations)) == 2
+    assert all(len(name.encode()) <= LONGEST_NAME + 2 for name in found.graph.by_name)

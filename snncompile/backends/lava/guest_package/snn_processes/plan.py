@@ -331,7 +331,7 @@ def _integer(value: Any, what: str, low: int, high: int = INT32 - 1) -> int:
 
 
 def _name(value: Any) -> str:
-    _require(isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", value) is not None, f"{value!r} cannot name a file")
+    _require(isinstance(value, str) and re.fullmatch(r"\w[\w.\-]*", value) is not None, f"{value!r} cannot name a file")
     return str(value)
 
 
