@@ -19,6 +19,7 @@ from snncompile.ir.program import IntProgram
 DENSE = "only dense synapses have a learning engine"
 TRACE = "a presynaptic trace counts spikes"
 WAY = "source: lava-nc 0.10.0, proc/dense"
+DENSE_ROW = "choose a dense layer that reads spikes, and from which dense layers lead to the readout"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,10 @@ def _check_plastic(graph: Graph, layer: str, port: Port, population: IntNeuron) 
     if not _binary(port.source):
         raise _refused(layer, f"'{port.source.name}' does not send binary spikes", TRACE, op.loc)
     if any(graph.node(ref).inputs == op.inputs for ref in population.inputs if ref != op.name):
-        raise _refused(layer, "its weights are wider than one synapse", "what is learned is added to weights of one synapse", op.loc)
+        raise _refused(
+            layer, "its weights are wider than one synapse", "what is learned is added to weights of one synapse", op.loc,
+            way_out="leave --weight-bits at 8 for a network that learns",
+        )  # fmt: skip
     if len(population.inputs) != 1:
         raise _refused(layer, f"'{population.name}' reads other layers too", "a plastic population has one synapse", op.loc)
 
@@ -124,11 +128,8 @@ def _readout(graph: Graph, layer: str) -> IntNeuron:
     return n
 
 
-def _refused(layer: str, why: str, rule: str, loc: Any) -> CompileError:
-    return fail(
-        "SNN806", f"'{layer}' cannot learn on the chip: {why}", loc=loc, notes=(rule, WAY),
-        help="choose a dense layer that reads spikes, and from which dense layers lead to the readout",
-    )  # fmt: skip
+def _refused(layer: str, why: str, rule: str, loc: Any, way_out: str = DENSE_ROW) -> CompileError:
+    return fail("SNN806", f"'{layer}' cannot learn on the chip: {why}", loc=loc, notes=(rule, WAY), help=way_out)
 
 
 __all__ = ["Link", "find_chain", "links"]

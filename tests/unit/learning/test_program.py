@@ -252,5 +252,6 @@ def test_a_layer_whose_weights_take_two_synapses_is_refused_with_the_reason():
     wide = snncompile.compile(
         DeepLearner().eval(), input_shape=(INPUTS,), steps=STEPS, input_range=(0, 255, 1), options=Options(weight_bits=12)
     )
-    with pytest.raises(CompileError, match="'fc2' cannot learn on the chip: its weights are wider than one synapse"):
+    with pytest.raises(CompileError, match="'fc2' cannot learn on the chip: its weights are wider than one synapse") as caught:
         plastic_of(wide, {"layer": ("fc2", "out")})
+    assert caught.value.diagnostics[0].help == "leave --weight-bits at 8 for a network that learns"
