@@ -79,19 +79,19 @@ PAYLOADS = {
 def test_membrane_batch_norm_of_every_sign_keeps_the_dynamics(k, payload, binary_weights, seed):
     """Form A of Mem-BN: leak k * lambda, gain k, bias c, all per step and channel.
 
-    At most 1 event in 10,000 may differ, within the noise of 12,000 events. An 8-bit payload has 17 times as many levels as a 4-bit one,
-    and what it rounds lies that much closer to the next level.
+    At most 1 event in 10,000 may differ, within the noise of 12,000 events (of 32 inputs no pattern comes twice). An 8-bit payload has 17
+    times as many levels as a 4-bit one, and what it rounds lies that much closer to the next level.
     """
     rng = np.random.default_rng(seed)
     factor, lam = MEM_BN[k](rng, (STEPS, 6)), rng.uniform(0.2, 0.9, (STEPS, 1))
-    weight = rng.choice([-1.0, 1.0], (6, 8)) * rng.uniform(0.1, 0.5, (6, 1)) if binary_weights else None
+    weight = rng.choice([-1.0, 1.0], (6, 32)) * rng.uniform(0.1, 0.5, (6, 1)) if binary_weights else None
     fields = {
         "leak": factor * lam, "gain": factor, "bias": rng.normal(0.3, 0.5, (STEPS, 6)), "theta": rng.uniform(0.2, 0.8, (STEPS, 1)),
         "reset_value": constant(0.25), **PAYLOADS[payload],
     }  # fmt: skip
-    graph = one_layer(rng, weight=weight, **fields)
-    result = quantize(graph, TARGET, calibration={"x": spikes(rng).astype(float)})
-    found = counted(graph, result, spikes(rng, samples=400))
+    graph = one_layer(rng, inputs=32, weight=weight, **fields)
+    result = quantize(graph, TARGET, calibration={"x": spikes(rng, inputs=32).astype(float)})
+    found = counted(graph, result, spikes(rng, samples=400, inputs=32))
     assert not found.populations["n"].exact
     assert found.populations["n"].compared == 400 * STEPS * 6
     assert found.populations["n"].differing <= (40 if payload == "float" else 3)
