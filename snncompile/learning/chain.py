@@ -15,6 +15,7 @@ from snncompile.ir.linear_ops import Linear
 from snncompile.ir.neuron import Reset
 from snncompile.ir.population import Port, ports
 from snncompile.ir.program import IntProgram
+from snncompile.quantize.planes import is_fine_of
 
 DENSE = "only dense synapses have a learning engine"
 TRACE = "a presynaptic trace counts spikes"
@@ -89,18 +90,13 @@ def _check_plastic(graph: Graph, layer: str, port: Port, population: IntNeuron) 
         raise _refused(layer, "its input is rearranged or delayed on the way", "the trace must be that of the spikes that arrive", op.loc)
     if not _binary(port.source):
         raise _refused(layer, f"'{port.source.name}' does not send binary spikes", TRACE, op.loc)
-    if any(_is_second(graph.node(ref), op) for ref in population.inputs):
+    if any(is_fine_of(graph.node(ref), op) for ref in population.inputs):
         raise _refused(
             layer, "its weights are wider than one synapse", "what is learned is added to weights of one synapse", op.loc,
             way_out="leave --weight-bits at 8 for a network that learns",
         )  # fmt: skip
     if len(population.inputs) != 1:
         raise _refused(layer, f"'{population.name}' reads other layers too", "a plastic population has one synapse", op.loc)
-
-
-def _is_second(other: Op, op: Linear) -> bool:
-    """Whether ``other`` is the second, finer synapse of the weights of ``op`` (see ``quantize.planes``)."""
-    return other.name.startswith(f"{op.name}_fine") and other.inputs == op.inputs and other.origin == op.origin
 
 
 def _binary(source: Op) -> bool:

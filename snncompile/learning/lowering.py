@@ -24,8 +24,7 @@ from snncompile.target import Target
 MOST = 32
 """An exponent that no membrane has room for."""
 CLIPPED = 0.0125
-"""Share of an update's energy that may lie beyond the range of the changes: twice the range would double the noise of rounding, which is
-3 to 6 % of the energy in long streams."""
+"""Share of an update's energy that may lie beyond the range of the changes: twice the range would double the noise of rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from snncompile.errors import CompileError, Diagnostic, InternalError
-from snncompile.ir.graph import Array, Dialect, Graph, Op, fresh_name, port_of, validate
+from snncompile.ir.graph import Array, Dialect, Graph, Op, port_of, validate
 from snncompile.ir.integer import IntInput, IntNeuron
 from snncompile.ir.linear_ops import Add, Delay, Input
 from snncompile.ir.neuron import Fire, Neuron, Reset
@@ -23,7 +23,7 @@ from snncompile.quantize.lower import Job, Lowered, lower
 from snncompile.quantize.moments import NONE, WORK, Calibration, calibrate, sample_work
 from snncompile.quantize.options import Options, PopulationReport, QuantResult
 from snncompile.quantize.payload import SPIKE_LSB, Incoming, Payload, incoming, initial_payload, payload_of
-from snncompile.quantize.planes import planes
+from snncompile.quantize.planes import fine_name, planes
 from snncompile.quantize.program import LoweredProgram, ProgramJob, lower_program, program_refusals, seen_ranges
 from snncompile.quantize.resolution import finest_lsb, reach
 from snncompile.quantize.rounding import Hearing
@@ -241,7 +241,7 @@ def _lower_one(work: _Work, n: Neuron | NeuronProgram) -> None:
 
 def _fine_names(work: _Work, found: Sequence[Port]) -> tuple[str, ...]:
     """What second synapses would be called."""
-    return tuple(fresh_name(work.graph.by_name, f"{p.synapse.name}_fine") for p in found)
+    return tuple(fine_name(work.graph.by_name, p.synapse.name) for p in found)
 
 
 def _arriving(work: _Work, n: Neuron | NeuronProgram) -> list[Incoming]:

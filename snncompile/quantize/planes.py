@@ -8,13 +8,16 @@ synapse memory and twice the operations. The fine one has the coarse one's name 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from snncompile.ir.graph import Array, Graph
+from snncompile.ir.graph import Array, Graph, Op, fresh_name
 from snncompile.ir.population import IntPopulation, Port, ports
 from snncompile.numerics import half_even
+
+FINE = "_fine"
 
 
 def widest(bits: int) -> int:
@@ -33,6 +36,16 @@ def planes(q: Array, bits: int) -> list[tuple[Array, int]]:
     return [(coarse, shift), (q - coarse * 2**shift, 0)]
 
 
+def fine_name(taken: Mapping[str, object], coarse: str) -> str:
+    """What the second synapse of ``coarse`` is called."""
+    return fresh_name(taken, f"{coarse}{FINE}")
+
+
+def is_fine_of(other: Op, coarse: Op) -> bool:
+    """Whether ``other`` is the second synapse of ``coarse``: its name, its input and the same place in the network."""
+    return other.name.startswith(f"{coarse.name}{FINE}") and other.inputs == coarse.inputs and other.origin == coarse.origin
+
+
 def whole_ports(trained: Graph, program: Graph, population: IntPopulation) -> list[tuple[Port, int]]:
     """A population's ports with two synapses as one again, and their exponents; ``trained`` is the float graph, which has one each."""
     found: list[tuple[Port, int]] = []
@@ -46,4 +59,4 @@ def whole_ports(trained: Graph, program: Graph, population: IntPopulation) -> li
     return found
 
 
-__all__ = ["planes", "whole_ports", "widest"]
+__all__ = ["fine_name", "is_fine_of", "planes", "whole_ports", "widest"]
